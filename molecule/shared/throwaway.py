@@ -1,0 +1,120 @@
+"""What the scenarios' tests share: running playbooks on their hosts and asking their databases.
+
+A scenario's conftest.py says `pytest_plugins = ["throwaway"]`; molecule/shared is on pytest's path (pyproject.toml).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+import psycopg2
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one ansible-playbook run printed."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> int:
+        """Return the number of changed tasks over all hosts, from the recap."""
+        return sum(int(number) for number in re.findall(r"changed=(\d+)", self.output))
+
+    @property
+    def text(self) -> str:
+        """Return the output on one line, so that a wrapped message can be searched."""
+        return re.sub(r"\s+", " ", self.output)
+
+
+class Host:
+    """One throwaway host."""
+
+    def __init__(self, name: str, inventory: Path) -> None:
+        self.name = name
+        self.container = docker.from_env().containers.get(f"auditdb-{name}")
+        self.inventory = inventory
+
+    @property
+    def address(self) -> str:
+        self.container.reload()
+        return str(self.container.attrs["NetworkSettings"]["Networks"]["auditdb"]["IPAddress"])
+
+    def run(self, *argv: str, user: str = "root") -> str:
+        """Run a command on the host, which must succeed, and return what it printed."""
+        code, output = self.container.exec_run(list(argv), user=user)
+        text = str(output.decode("utf-8"))
+        assert code == 0, f"{argv}: exit code {code}\n{text}"
+        return text
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        """Run a statement as the superuser on the host and return bare values, tab-separated."""
+        return self.run(
+            "psql", "-XAtq", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement, user="postgres"
+        ).strip()
+
+    def connect(self, user: str, database: str = "audit_db", **parameters: Any) -> Any:
+        """Log in over TCP with TLS as a component role, as an application does."""
+        secrets = yaml.safe_load((ROOT / "inventories/single/group_vars/all/secrets.yml").read_text())
+        options: dict[str, Any] = {
+            "host": f"auditdb-{self.name}",
+            "hostaddr": self.address,
+            "dbname": database,
+            "user": user,
+            "password": secrets["audit_passwords"][user],
+            "sslmode": "verify-full",
+            "sslrootcert": str(self.inventory / "tls/ca.crt"),
+            "connect_timeout": 5,
+        }
+        return psycopg2.connect(**{**options, **parameters})
+
+
+@pytest.fixture(scope="session")
+def scenario() -> Path:
+    """Return the scenario's directory."""
+    return Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+
+
+@pytest.fixture(scope="session")
+def hosts(scenario: Path) -> dict[str, Host]:
+    """Return the scenario's hosts by name."""
+    tree = yaml.safe_load((scenario / "inventory/hosts.yml").read_text())
+    return {name: Host(name, scenario / "inventory") for name in tree["all"]["children"]["database"]["hosts"]}
+
+
+@pytest.fixture
+def database_host(hosts: dict[str, Host]) -> Host:
+    """Return the only host of a scenario that has one."""
+    (host,) = hosts.values()
+    return host
+
+
+@pytest.fixture
+def playbook(scenario: Path) -> Iterator[Callable[..., Run]]:
+    """Return a function that runs a playbook on the scenario's hosts; the scenario's converge.yml unless named."""
+
+    def run(name: str | Path = scenario / "converge.yml", *arguments: str, **environment: str) -> Run:
+        done = subprocess.run(
+            ["ansible-playbook", "-i", str(scenario / "inventory"), str(name), *arguments],
+            env={**os.environ, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        return Run(done.returncode, done.stdout)
+
+    yield run

@@ -1,0 +1,1 @@
+DROP FUNCTION audit.mark_archived(timestamp with time zone, timestamp with time zone);
