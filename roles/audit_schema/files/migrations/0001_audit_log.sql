@@ -1,8 +1,8 @@
 -- audit.audit_log: one row per audit event, range-partitioned by the time of the event.
 --
--- id is GENERATED ALWAYS: an application that names its own id by mistake is refused instead of colliding later with the
--- sequence. Loaders that must keep ids (a conversion, a restore) say OVERRIDING SYSTEM VALUE or use COPY.
--- The primary key includes "timestamp" because PostgreSQL demands the partition key in every unique constraint.
+-- id is GENERATED ALWAYS: an application that names its own id by mistake is refused instead of colliding later with
+-- the sequence. Loaders that must keep ids (a conversion, a restore) say OVERRIDING SYSTEM VALUE or use COPY. The
+-- primary key includes "timestamp" because PostgreSQL demands the partition key in every unique constraint.
 --
 -- A refused audit event is lost evidence. So the checks cover only what the specification enumerates and what is
 -- impossible; nullability follows the specification, and the form of "hash" is left to the verifier.
@@ -68,8 +68,8 @@ CREATE INDEX audit_log_correlation_id_idx ON audit.audit_log (correlation_id)
 -- data_classification; retention_policy alone has four values. [7]
 CREATE INDEX audit_log_classification_retention_idx ON audit.audit_log (data_classification, retention_policy);
 
--- Compliance: what is archived, what is not. Whole ranges are archived at once, so BRIN tells blocks apart; it is nearly
--- free, and unlike a B-tree it lets PostgreSQL 16+ keep the updates of archived_at heap-only. [0]
+-- Compliance: what is archived, what is not. Whole ranges are archived at once, so BRIN tells blocks apart; it is
+-- nearly free, and unlike a B-tree it lets PostgreSQL 16+ keep the updates of archived_at heap-only. [0]
 CREATE INDEX audit_log_archived_at_idx ON audit.audit_log USING brin (archived_at);
 
 -- Is this hash there? Equality only: four bytes of hash code instead of 64 characters of key. [36]
@@ -93,9 +93,13 @@ COMMENT ON COLUMN audit.audit_log.outcome_description IS 'What came of it, for p
 COMMENT ON COLUMN audit.audit_log.hash IS 'Digest of the event, hexadecimal, computed by the writer';
 COMMENT ON COLUMN audit.audit_log.hash_algorithm IS 'How hash was computed';
 COMMENT ON COLUMN audit.audit_log.event_version IS 'Version of the event''s format';
-COMMENT ON COLUMN audit.audit_log.correlation_id IS 'Common to all events of one request; refers to nothing in this database';
-COMMENT ON COLUMN audit.audit_log.data_classification IS 'PUBLIC, INTERNAL, CONFIDENTIAL or PHI (protected health information)';
-COMMENT ON COLUMN audit.audit_log.retention_policy IS 'audit_retention_policy.policy_name; not a foreign key, so that an unknown policy never refuses an event';
+COMMENT ON COLUMN audit.audit_log.correlation_id IS
+    'Common to all events of one request; refers to nothing in this database';
+COMMENT ON COLUMN audit.audit_log.data_classification IS
+    'PUBLIC, INTERNAL, CONFIDENTIAL or PHI (protected health information)';
+COMMENT ON COLUMN audit.audit_log.retention_policy IS
+    'audit_retention_policy.policy_name; not a foreign key, so that an unknown policy never refuses an event';
 COMMENT ON COLUMN audit.audit_log.processing_latency IS 'Milliseconds from the event to its record';
-COMMENT ON COLUMN audit.audit_log.archived_at IS 'When the event was copied to the archive; set by audit.mark_archived() only';
+COMMENT ON COLUMN audit.audit_log.archived_at IS
+    'When the event was copied to the archive; set by audit.mark_archived() only';
 COMMENT ON COLUMN audit.audit_log.details IS 'Everything else the source said';

@@ -2,7 +2,8 @@ DO $$
 DECLARE
     missing text;
 BEGIN
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name, wanted.type), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name, wanted.type), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('audit_log', 'id', 'bigint NOT NULL'),
         ('audit_log', 'timestamp', 'timestamp with time zone NOT NULL'),
@@ -27,13 +28,15 @@ BEGIN
     WHERE NOT EXISTS (
         SELECT FROM pg_catalog.pg_attribute AS a
         WHERE a.attrelid = to_regclass('audit.' || wanted.tab) AND a.attname = wanted.name AND NOT a.attisdropped
-            AND format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END = wanted.type
+            AND format_type(a.atttypid, a.atttypmod)
+                || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END = wanted.type
     );
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION 'missing in schema audit: columns: %', missing;
     END IF;
 
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('audit_log', 'audit_log_pkey'),
         ('audit_log', 'audit_log_status_check'),
@@ -48,7 +51,8 @@ BEGIN
         RAISE EXCEPTION 'missing in schema audit: constraints: %', missing;
     END IF;
 
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('audit_log', 'audit_log_timestamp_status_idx'),
         ('audit_log', 'audit_log_organization_timestamp_idx'),

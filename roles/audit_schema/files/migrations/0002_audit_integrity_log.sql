@@ -34,12 +34,16 @@ CREATE INDEX audit_integrity_log_not_success_idx ON audit.audit_integrity_log (v
 
 -- No index on verified_by: a handful of verifiers, each of whom has a large part of the rows.
 
-COMMENT ON TABLE audit.audit_integrity_log IS 'Verifications of audit events, append-only, partitioned like audit_log';
-COMMENT ON COLUMN audit.audit_integrity_log.id IS 'Number of the verification, unique together with audit_log_timestamp';
+COMMENT ON TABLE audit.audit_integrity_log IS
+    'Verifications of audit events, append-only, partitioned like audit_log';
+COMMENT ON COLUMN audit.audit_integrity_log.id IS
+    'Number of the verification, unique together with audit_log_timestamp';
 COMMENT ON COLUMN audit.audit_integrity_log.audit_log_id IS 'audit_log.id of the verified event';
-COMMENT ON COLUMN audit.audit_integrity_log.audit_log_timestamp IS 'audit_log."timestamp" of the verified event; decides the partition';
+COMMENT ON COLUMN audit.audit_integrity_log.audit_log_timestamp IS
+    'audit_log."timestamp" of the verified event; decides the partition';
 COMMENT ON COLUMN audit.audit_integrity_log.verification_timestamp IS 'When it was verified';
-COMMENT ON COLUMN audit.audit_integrity_log.verification_status IS 'success, failure (could not be verified) or tampered';
+COMMENT ON COLUMN audit.audit_integrity_log.verification_status IS
+    'success, failure (could not be verified) or tampered';
 COMMENT ON COLUMN audit.audit_integrity_log.verification_details IS 'What the verifier adds';
 COMMENT ON COLUMN audit.audit_integrity_log.verified_by IS 'The system or person that verified';
 COMMENT ON COLUMN audit.audit_integrity_log.hash_verified IS 'The hash found in the event';

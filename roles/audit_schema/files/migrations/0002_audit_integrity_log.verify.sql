@@ -2,7 +2,8 @@ DO $$
 DECLARE
     missing text;
 BEGIN
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name, wanted.type), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name, wanted.type), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('audit_integrity_log', 'id', 'bigint NOT NULL'),
         ('audit_integrity_log', 'audit_log_id', 'bigint NOT NULL'),
@@ -17,13 +18,15 @@ BEGIN
     WHERE NOT EXISTS (
         SELECT FROM pg_catalog.pg_attribute AS a
         WHERE a.attrelid = to_regclass('audit.' || wanted.tab) AND a.attname = wanted.name AND NOT a.attisdropped
-            AND format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END = wanted.type
+            AND format_type(a.atttypid, a.atttypmod)
+                || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END = wanted.type
     );
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION 'missing in schema audit: columns: %', missing;
     END IF;
 
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('audit_integrity_log', 'audit_integrity_log_pkey'),
         ('audit_integrity_log', 'audit_integrity_log_audit_log_fkey'),
@@ -37,7 +40,8 @@ BEGIN
         RAISE EXCEPTION 'missing in schema audit: constraints: %', missing;
     END IF;
 
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('audit_integrity_log', 'audit_integrity_log_audit_log_idx'),
         ('audit_integrity_log', 'audit_integrity_log_verification_timestamp_idx'),

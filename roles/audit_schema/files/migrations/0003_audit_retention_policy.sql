@@ -27,8 +27,10 @@ CREATE TABLE audit.audit_retention_policy (
 COMMENT ON TABLE audit.audit_retention_policy IS 'How long events are kept, by policy; rows belong to the operator';
 COMMENT ON COLUMN audit.audit_retention_policy.policy_name IS 'What audit_log.retention_policy says';
 COMMENT ON COLUMN audit.audit_retention_policy.retention_days IS 'Days that events are kept';
-COMMENT ON COLUMN audit.audit_retention_policy.archive_after_days IS 'Days after which events go to the archive; null: never';
-COMMENT ON COLUMN audit.audit_retention_policy.delete_after_days IS 'Days after which events are deleted for good; null: never';
+COMMENT ON COLUMN audit.audit_retention_policy.archive_after_days IS
+    'Days after which events go to the archive; null: never';
+COMMENT ON COLUMN audit.audit_retention_policy.delete_after_days IS
+    'Days after which events are deleted for good; null: never';
 COMMENT ON COLUMN audit.audit_retention_policy.data_classification IS 'PUBLIC, INTERNAL, CONFIDENTIAL or PHI';
 COMMENT ON COLUMN audit.audit_retention_policy.description IS 'Why, for people to read';
 COMMENT ON COLUMN audit.audit_retention_policy.is_active IS 'true or false, as text: the application''s own format';

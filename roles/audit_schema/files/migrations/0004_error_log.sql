@@ -1,7 +1,7 @@
 -- audit.error_log: the application's own errors, range-partitioned by time.
 --
--- id is the application's UUID as text. PostgreSQL demands the partition key in the primary key: so uniqueness of a UUID
--- holds per "timestamp", which is as good, since the application makes both at once.
+-- id is the application's UUID as text. PostgreSQL demands the partition key in the primary key: so uniqueness of a
+-- UUID holds per "timestamp", which is as good, since the application makes both at once.
 
 CREATE TABLE audit.error_log (
     id              varchar(36) NOT NULL,
@@ -31,7 +31,8 @@ CREATE INDEX error_log_timestamp_idx ON audit.error_log ("timestamp");
 -- One component's time line; covers component alone.
 CREATE INDEX error_log_component_timestamp_idx ON audit.error_log (component, "timestamp");
 
--- Counting by kind; covers category alone. Few values, so deduplication makes it small. severity alone selects too little.
+-- Counting by kind; covers category alone. Few values, so deduplication makes it small. severity alone selects too
+-- little.
 CREATE INDEX error_log_category_severity_idx ON audit.error_log (category, severity);
 
 -- The errors of one request, from its audit event.

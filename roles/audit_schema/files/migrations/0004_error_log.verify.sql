@@ -2,7 +2,8 @@ DO $$
 DECLARE
     missing text;
 BEGIN
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name, wanted.type), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name, wanted.type), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('error_log', 'id', 'character varying(36) NOT NULL'),
         ('error_log', 'category', 'character varying(50) NOT NULL'),
@@ -25,13 +26,15 @@ BEGIN
     WHERE NOT EXISTS (
         SELECT FROM pg_catalog.pg_attribute AS a
         WHERE a.attrelid = to_regclass('audit.' || wanted.tab) AND a.attname = wanted.name AND NOT a.attisdropped
-            AND format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END = wanted.type
+            AND format_type(a.atttypid, a.atttypmod)
+                || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END = wanted.type
     );
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION 'missing in schema audit: columns: %', missing;
     END IF;
 
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('error_log', 'error_log_pkey'),
         ('error_log', 'error_log_retryable_check')
@@ -44,7 +47,8 @@ BEGIN
         RAISE EXCEPTION 'missing in schema audit: constraints: %', missing;
     END IF;
 
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('error_log', 'error_log_timestamp_idx'),
         ('error_log', 'error_log_component_timestamp_idx'),

@@ -66,7 +66,8 @@ COMMENT ON COLUMN audit.scheduled_reports.id IS 'The application''s identifier o
 COMMENT ON COLUMN audit.scheduled_reports.name IS 'What people call it';
 COMMENT ON COLUMN audit.scheduled_reports.description IS 'What it is for';
 COMMENT ON COLUMN audit.scheduled_reports.organization_id IS 'Whose report it is';
-COMMENT ON COLUMN audit.scheduled_reports.template_id IS 'The template it was made from; refers to nothing in this schema';
+COMMENT ON COLUMN audit.scheduled_reports.template_id IS
+    'The template it was made from; refers to nothing in this schema';
 COMMENT ON COLUMN audit.scheduled_reports.report_type IS 'Kind of report, in the application''s words';
 COMMENT ON COLUMN audit.scheduled_reports.criteria IS 'Which events it covers';
 COMMENT ON COLUMN audit.scheduled_reports.format IS 'File format, in the application''s words';

@@ -2,7 +2,8 @@ DO $$
 DECLARE
     missing text;
 BEGIN
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name, wanted.type), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name, wanted.type), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('scheduled_reports', 'id', 'character varying(255) NOT NULL'),
         ('scheduled_reports', 'name', 'character varying(255) NOT NULL'),
@@ -39,13 +40,15 @@ BEGIN
     WHERE NOT EXISTS (
         SELECT FROM pg_catalog.pg_attribute AS a
         WHERE a.attrelid = to_regclass('audit.' || wanted.tab) AND a.attname = wanted.name AND NOT a.attisdropped
-            AND format_type(a.atttypid, a.atttypmod) || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END = wanted.type
+            AND format_type(a.atttypid, a.atttypmod)
+                || CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END = wanted.type
     );
     IF missing IS NOT NULL THEN
         RAISE EXCEPTION 'missing in schema audit: columns: %', missing;
     END IF;
 
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('scheduled_reports', 'scheduled_reports_pkey'),
         ('scheduled_reports', 'scheduled_reports_enabled_check'),
@@ -62,7 +65,8 @@ BEGIN
         RAISE EXCEPTION 'missing in schema audit: constraints: %', missing;
     END IF;
 
-    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ') INTO missing
+    SELECT string_agg(concat_ws(' ', wanted.tab, wanted.name), ', ' ORDER BY wanted.tab, wanted.name)
+    INTO missing
     FROM (VALUES
         ('scheduled_reports', 'scheduled_reports_due_idx'),
         ('scheduled_reports', 'scheduled_reports_organization_enabled_idx'),

@@ -2,10 +2,10 @@
 -- changed or not, stays as it is.
 
 INSERT INTO audit.audit_retention_policy
-    (policy_name, data_classification, retention_days, archive_after_days, description, created_by)
+    (policy_name, data_classification, retention_days, archive_after_days, created_by, description)
 VALUES
-    ('standard', 'INTERNAL', 2555, 365, 'Kept seven years, archived after one', 'auditdb.postgresql'),
-    ('phi_extended', 'PHI', 2555, 365, 'Health information: kept seven years, archived after one', 'auditdb.postgresql'),
-    ('minimal', 'PUBLIC', 90, 30, 'Kept ninety days, archived after thirty', 'auditdb.postgresql'),
-    ('confidential', 'CONFIDENTIAL', 1825, 365, 'Kept five years, archived after one', 'auditdb.postgresql')
+    ('standard', 'INTERNAL', 2555, 365, 'auditdb.postgresql', 'Kept seven years, archived after one'),
+    ('phi_extended', 'PHI', 2555, 365, 'auditdb.postgresql', 'Health information: kept seven years'),
+    ('minimal', 'PUBLIC', 90, 30, 'auditdb.postgresql', 'Kept ninety days, archived after thirty'),
+    ('confidential', 'CONFIDENTIAL', 1825, 365, 'auditdb.postgresql', 'Kept five years, archived after one')
 ON CONFLICT (policy_name) DO NOTHING;

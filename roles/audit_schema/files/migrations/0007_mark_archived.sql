@@ -1,10 +1,11 @@
--- audit.mark_archived(): the narrow way to set audit_log.archived_at, the one column of an append-only table that changes.
+-- audit.mark_archived(): the narrow way to set audit_log.archived_at, the one column of an append-only table that
+-- changes.
 --
 -- It runs with its owner's rights, so whoever may call it needs no UPDATE. It can do one thing: stamp the events of a
 -- range that have no stamp yet, with the time of the transaction. It never moves or removes a stamp.
 --
--- An archiver copies and stamps in ONE transaction at isolation level REPEATABLE READ. Then both see the same events: one
--- that was written in between is neither copied nor stamped, and the next round takes it.
+-- An archiver copies and stamps in ONE transaction at isolation level REPEATABLE READ. Then both see the same events:
+-- one that was written in between is neither copied nor stamped, and the next round takes it.
 
 CREATE FUNCTION audit.mark_archived(p_from timestamp with time zone, p_to timestamp with time zone)
 RETURNS bigint

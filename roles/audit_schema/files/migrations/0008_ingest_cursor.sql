@@ -1,5 +1,5 @@
--- audit.ingest_cursor: how far each source of events has been loaded. A loader moves its cursor in the transaction that
--- writes the events, so that loading again after any interruption adds nothing twice and leaves nothing out.
+-- audit.ingest_cursor: how far each source of events has been loaded. A loader moves its cursor in the transaction
+-- that writes the events, so that loading again after any interruption adds nothing twice and leaves nothing out.
 
 CREATE TABLE audit.ingest_cursor (
     source     varchar(100) NOT NULL,
