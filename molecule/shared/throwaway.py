@@ -75,7 +75,7 @@ class Host:
             "user": user,
             "password": secrets["audit_passwords"][user],
             "sslmode": "verify-full",
-            "sslrootcert": str(self.inventory / "tls/ca.crt"),
+            "sslrootcert": str(self.inventory / ".state/tls/ca.crt"),
             "connect_timeout": 5,
         }
         return psycopg2.connect(**{**options, **parameters})

@@ -7,6 +7,8 @@ import time
 import psycopg2
 import pytest
 
+SETTINGS = "/etc/postgresql/17/main/conf.d/10-postgresql_server.conf"
+
 
 def test_cluster_is_utf8_checksummed_and_scram(database_host):
     assert database_host.sql("SHOW server_encoding") == "UTF8"
@@ -61,7 +63,7 @@ def test_tls_is_required_and_verified(database_host, scenario):
         "user": "probe",
         "password": "only-for-this-test",
         "dbname": "postgres",
-        "sslrootcert": str(scenario / "inventory/tls/ca.crt"),
+        "sslrootcert": str(scenario / "inventory/.state/tls/ca.crt"),
     }
     with psycopg2.connect(**login, sslmode="verify-full") as connection, connection.cursor() as cursor:
         cursor.execute("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
@@ -125,11 +127,11 @@ def test_a_file_left_unread_by_an_interrupted_run_is_read(database_host, playboo
     [('{"shared_buffers": "lots"}', "shared_buffers"), ('{"no_such_setting": 1}', "no_such_setting")],
 )
 def test_a_setting_that_the_server_refuses_stops_the_play(database_host, playbook, settings, named):
-    before = database_host.sql("SELECT pg_read_file('/etc/postgresql/17/main/conf.d/10-postgresql_server.conf')")
+    before = database_host.sql(f"SELECT pg_read_file('{SETTINGS}')")
     run = playbook("auditdb.postgresql.server", "-e", f'{{"postgresql_server_settings": {settings}}}')
     assert run.code != 0
     assert named in run.output
-    after = database_host.sql("SELECT pg_read_file('/etc/postgresql/17/main/conf.d/10-postgresql_server.conf')")
+    after = database_host.sql(f"SELECT pg_read_file('{SETTINGS}')")
     assert after == before
     assert database_host.run("systemctl", "is-active", "postgresql@17-main").strip() == "active"
 
