@@ -18,6 +18,10 @@ export ANSIBLE_PIPELINING := true
 export ANSIBLE_NOCOWS := true
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHONDONTWRITEBYTECODE := 1
+export SQL
+
+PACKAGE := ansible_collections.auditdb.postgresql
+PLAY = ansible-playbook -i $(INVENTORY)
 # Mitogen makes a run five to twelve times faster; the collection does not need it (MITOGEN=0 goes without).
 ifeq ($(MITOGEN),1)
 export ANSIBLE_STRATEGY := mitogen_linear
@@ -34,26 +38,88 @@ endef
 
 ##@ Use
 .PHONY: up
-up: venv ## Make a verified audit database: hosts if the inventory has throwaway ones, site.yml, health.yml
-	$(call step,Container engine,ansible-playbook -i $(INVENTORY) molecule/shared/engine.yml)
-	$(call step,Throwaway hosts,ansible-playbook -i $(INVENTORY) molecule/shared/create.yml)
-	$(call step,PostgreSQL and the audit database: playbooks/site.yml,ansible-playbook -i $(INVENTORY) playbooks/site.yml)
-	@ansible-playbook -i $(INVENTORY) molecule/shared/summary.yml
+up: .venv/.installed ## Make a verified audit database: throwaway hosts, playbooks/site.yml, playbooks/health.yml
+	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
+	$(call step,Throwaway hosts,$(PLAY) molecule/shared/create.yml)
+	$(call step,Server and audit database: playbooks/site.yml,$(PLAY) playbooks/site.yml)
+	@$(PLAY) molecule/shared/summary.yml
 
 .PHONY: health
-health: venv ## Check, read-only, that everything is as declared
-	ansible-playbook -i $(INVENTORY) playbooks/health.yml
-
-.PHONY: down
-down: venv ## Remove the throwaway hosts of the inventory and what was made for them
-	$(call step,Remove the throwaway hosts,ansible-playbook -i $(INVENTORY) molecule/shared/destroy.yml)
+health: .venv/.installed ## Check, read-only, that everything is as declared
+	$(PLAY) playbooks/health.yml
 
 .PHONY: psql
-psql: venv ## Open the database
-	@tests/throwaway_psql $(INVENTORY)
+psql: .venv/.installed ## Open the database
+	@molecule/shared/psql $(INVENTORY)
 
 .PHONY: query
-query: venv ## Print bare values, tab-separated: make query SQL="select 1"
-	@tests/throwaway_psql $(INVENTORY) "$$SQL"
+query: .venv/.installed ## Print bare values, tab-separated: make query SQL="select 1"
+	@molecule/shared/psql $(INVENTORY) "$$SQL"
 
-##@ Develop
+.PHONY: down
+down: .venv/.installed ## Remove the throwaway hosts of the inventory and what was made for them
+	$(call step,Remove the throwaway hosts,$(PLAY) molecule/shared/destroy.yml)
+
+##@ Test
+.PHONY: test
+test: test-quick ## Run the whole test suite, what fails early first
+	$(call step,Sanity of the collection,tests/sanity.sh)
+	$(call step,Scenarios on real hosts,molecule test --all)
+	$(call step,The commands of the README,pytest tests/commands)
+
+.PHONY: test-quick
+test-quick: lint unit modules ## Lint, unit tests and module tests: within five minutes
+
+.PHONY: test-long
+test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
+	@echo "No long proof exists yet: docs/proof.md says which are planned."
+
+.PHONY: lint
+lint: .venv/.developed
+	$(call step,Lint,ruff check . && ruff format --check . && mypy -p $(PACKAGE).plugins.module_utils && ansible-lint && antsibull-changelog lint)
+
+.PHONY: unit
+unit: .venv/.developed
+	$(call step,Unit tests,pytest -q -n auto tests/unit)
+
+.PHONY: modules
+modules: .venv/.developed
+	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
+	$(call step,Base images,$(PLAY) molecule/shared/images.yml)
+	$(call step,Modules against PostgreSQL 15 and 17,pytest -q -n 2 tests/integration)
+
+.PHONY: scenario
+scenario: .venv/.developed ## Run one molecule scenario: make scenario S=default
+	molecule test -s $(S)
+
+.PHONY: bench
+bench: .venv/.developed ## Measure, side by side with a plain playbook, and write docs/benchmarks.md
+	python benchmarks/compare.py
+
+.PHONY: clean
+clean: .venv/.developed ## Remove what the tests made: their hosts, servers and images
+	$(call step,Remove what the tests made,$(PLAY) molecule/shared/clean.yml)
+
+.PHONY: help
+help:
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The virtual environment. The checkout is linked into it as a collection, so nothing is installed elsewhere.
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Remedy: make PYTHON=/path/to/python3.11 up" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || { rm -rf .venv; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "==> Installing python3-venv"; apt-get -qq update; apt-get -qq install -y --no-install-recommends python3-venv; $(PYTHON) -m venv .venv; \
+		else echo "Python cannot make a virtual environment. Remedy: install python3-venv" >&2; exit 1; fi; }
+
+.venv/.installed: requirements.txt | .venv/bin/pip
+	$(call step,Python packages of requirements.txt,pip install -q --disable-pip-version-check -r requirements.txt)
+	@mkdir -p .venv/lib/python3*/site-packages/ansible_collections/auditdb .build/link/ansible_collections/auditdb
+	@ln -sfn "$(CURDIR)" .venv/lib/python3*/site-packages/ansible_collections/auditdb/postgresql
+	@ln -sfn ../../../.. .build/link/ansible_collections/auditdb/postgresql
+	@touch $@
+
+.venv/.developed: requirements-dev.txt .venv/.installed
+	$(call step,Python packages of requirements-dev.txt,pip install -q --disable-pip-version-check -r requirements-dev.txt)
+	@touch $@
