@@ -9,13 +9,9 @@ PYTHON ?= python3
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export ANSIBLE_HOME := $(CURDIR)/.ansible
-export ANSIBLE_LOCALHOST_WARNING := false
-export ANSIBLE_INVENTORY_UNPARSED_WARNING := false
-export ANSIBLE_CALLBACK_RESULT_FORMAT := yaml
-export ANSIBLE_DISPLAY_SKIPPED_HOSTS := false
+# molecule writes an ansible.cfg of its own; these hold for it too.
 export ANSIBLE_HOST_PATTERN_MISMATCH := error
 export ANSIBLE_PIPELINING := true
-export ANSIBLE_NOCOWS := true
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHONDONTWRITEBYTECODE := 1
 export SQL
@@ -115,9 +111,10 @@ help:
 
 .venv/.installed: requirements.txt | .venv/bin/pip
 	$(call step,Python packages of requirements.txt,pip install -q --disable-pip-version-check -r requirements.txt)
-	@mkdir -p .venv/lib/python3*/site-packages/ansible_collections/auditdb .build/link/ansible_collections/auditdb
-	@ln -sfn "$(CURDIR)" .venv/lib/python3*/site-packages/ansible_collections/auditdb/postgresql
-	@ln -sfn ../../../.. .build/link/ansible_collections/auditdb/postgresql
+	@site=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	mkdir -p "$$site/ansible_collections/auditdb" .build/link/ansible_collections/auditdb; \
+	ln -sfn "$(CURDIR)" "$$site/ansible_collections/auditdb/postgresql"; \
+	ln -sfn ../../../.. .build/link/ansible_collections/auditdb/postgresql
 	@touch $@
 
 .venv/.developed: requirements-dev.txt .venv/.installed
