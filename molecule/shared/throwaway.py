@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,14 @@ class Host:
         text = str(output.decode("utf-8"))
         assert code == 0, f"{argv}: exit code {code}\n{text}"
         return text
+
+    def restart(self) -> None:
+        """Restart the host and wait until its database answers again."""
+        self.container.restart(timeout=20)
+        deadline = time.monotonic() + 60
+        while self.container.exec_run(["runuser", "-u", "postgres", "--", "pg_isready"]).exit_code != 0:
+            assert time.monotonic() < deadline, f"{self.name} has not come back within 60 s"
+            time.sleep(0.3)
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run a statement as the superuser on the host and return bare values, tab-separated."""
