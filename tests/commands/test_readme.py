@@ -1,0 +1,153 @@
+"""The README's commands, on a clean clone, as a newcomer types them.
+
+The clone gets an inventory of its own, so that a host that `make up` made for somebody is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONTAINER = "auditdb-newcomer"
+FORGET = ("ANSIBLE_", "MAKE", "MFLAGS", "MOLECULE_", "PYTEST_", "VIRTUAL_ENV", "SQL", "INVENTORY", "MITOGEN")
+
+
+class Clone:
+    """A clean clone, and the commands run in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # What this test run exports must not help the newcomer.
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(FORGET)}
+        self.environment["PATH"] = os.pathsep.join(
+            part for part in os.environ["PATH"].split(os.pathsep) if not part.startswith(str(ROOT))
+        )
+
+    def command(self, target: str, *arguments: str) -> list[str]:
+        return ["make", target, "INVENTORY=inventories/newcomer", *arguments]
+
+    def make(self, target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(target, *arguments),
+            cwd=self.path,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+
+    def interrupt(self, target: str, seconds: float) -> None:
+        """Start a command and kill it, and all that it started, after some seconds."""
+        process = subprocess.Popen(
+            self.command(target),
+            cwd=self.path,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    path = tmp_path_factory.mktemp("newcomer") / "auditdb"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(path)], check=True)
+    shutil.copytree(path / "inventories/single", path / "inventories/newcomer")
+    hosts = path / "inventories/newcomer/hosts.yml"
+    hosts.write_text(hosts.read_text().replace("db1", "newcomer"))
+    clone = Clone(path)
+    yield clone
+    clone.make("down")
+
+
+def changes(output: str) -> list[int]:
+    return [int(number) for number in re.findall(r"changed=(\d+)", output)]
+
+
+def test_make_up_says_what_it_does_and_how_long_it_took(clone):
+    done = clone.make("up")
+    assert done.returncode == 0, done.stdout
+    for step in ("Container engine", "Throwaway hosts", "Server and audit database"):
+        assert re.search(rf"==> done in \d+\.\d s: {step}", done.stdout), done.stdout
+    for word in ("Verified:", "Connect:", "Try next:"):
+        assert word in done.stdout
+
+
+def test_make_up_again_changes_nothing(clone):
+    done = clone.make("up")
+    assert done.returncode == 0, done.stdout
+    assert changes(done.stdout)
+    assert set(changes(done.stdout)) == {0}
+
+
+def test_query_prints_bare_values(clone):
+    done = clone.make("query", "SQL=select 1, 'a\"b', $$it's$$ union all select 2, 'ไทย', null")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout == "1\ta\"b\tit's\n2\tไทย\t\n"
+
+
+def test_query_fails_loudly(clone):
+    done = clone.make("query", "SQL=select no_such_column")
+    assert done.returncode != 0
+    assert "no_such_column" in done.stdout
+
+
+def test_make_health(clone):
+    done = clone.make("health")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_demonstration_loads_each_event_once(clone):
+    def load() -> int:
+        done = subprocess.run(
+            [".venv/bin/ansible-playbook", "-i", "inventories/newcomer", "playbooks/load_journal.yml"],
+            cwd=clone.path, env=clone.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        return int(clone.make("query", "SQL=select count(*) from audit.audit_log where action like 'dpkg.%'").stdout)
+
+    first = load()
+    assert first > 100
+    assert load() == first
+
+
+def test_a_stopped_host_comes_back(clone):
+    docker.from_env().containers.get(CONTAINER).kill()
+    done = clone.make("up")
+    assert done.returncode == 0, done.stdout
+    assert clone.make("query", "SQL=select 1").stdout == "1\n"
+
+
+@pytest.mark.parametrize("seconds", [4, 12, 25])
+def test_an_interrupted_run_is_finished_by_the_next(clone, seconds):
+    assert clone.make("down").returncode == 0
+    clone.interrupt("up", seconds)
+    done = clone.make("up")
+    assert done.returncode == 0, done.stdout
+    again = clone.make("up")
+    assert again.returncode == 0, again.stdout
+    assert set(changes(again.stdout)) == {0}
+
+
+def test_make_down_removes_the_host_and_nothing_else(clone):
+    engine = docker.from_env()
+    others = {container.name for container in engine.containers.list(all=True)} - {CONTAINER}
+    assert clone.make("down").returncode == 0
+    left = {container.name for container in engine.containers.list(all=True)}
+    assert CONTAINER not in left
+    assert others <= left
