@@ -34,7 +34,7 @@ CREATE TABLE audit.audit_log (
     CONSTRAINT audit_log_processing_latency_check CHECK (processing_latency >= 0)
 ) PARTITION BY RANGE ("timestamp");
 
--- Indexes. Each costs every insert, for ever. The cost in brackets is bytes of index per row, measured over 300,000
+-- Indexes. Each costs every insert, for ever. The cost in brackets is bytes of index per row, measured over 150,000
 -- events of one month (docs/schema.md has the table and what was left out).
 
 -- Core: the time line, newest first, and its failures without a visit to the table. Keys arrive in order, so inserts
@@ -43,24 +43,24 @@ CREATE TABLE audit.audit_log (
 CREATE INDEX audit_log_timestamp_status_idx ON audit.audit_log ("timestamp", status);
 
 -- Core: one organization's time line. Covers the single index on organization_id. Events of no organization (those of
--- the hosts themselves) pay nothing, here and in the partial indexes below. [34]
+-- the hosts themselves) pay nothing, here and in the partial indexes below. [36]
 CREATE INDEX audit_log_organization_timestamp_idx ON audit.audit_log (organization_id, "timestamp")
     WHERE organization_id IS NOT NULL;
 
--- Composite: what somebody did, and whether they did this. Covers the single index on principal_id. [50]
+-- Composite: what somebody did, and whether they did this. Covers the single index on principal_id. [58]
 CREATE INDEX audit_log_principal_action_idx ON audit.audit_log (principal_id, action)
     WHERE principal_id IS NOT NULL;
 
--- Core: who did this. A few hundred distinct values: deduplication makes it small. [8]
+-- Core: who did this. A few hundred distinct values: deduplication makes it small. [9]
 CREATE INDEX audit_log_action_idx ON audit.audit_log (action);
 
 -- Composite: what happened to this thing. The id comes first, because it is what selects: so the index answers for the
--- id alone and for id with type, where (type, id) would need a second index. The type alone selects too little. [90]
+-- id alone and for id with type, where (type, id) would need a second index. The type alone selects too little. [89]
 CREATE INDEX audit_log_resource_idx ON audit.audit_log (target_resource_id, target_resource_type)
     WHERE target_resource_id IS NOT NULL;
 
 -- Compliance: the other events of this request. Only ever compared for equality, but a hash index is as large, and its
--- buckets overflow when a batch job gives a million events one id, which a B-tree deduplicates. [37]
+-- buckets overflow when a batch job gives a million events one id, which a B-tree deduplicates. [38]
 CREATE INDEX audit_log_correlation_id_idx ON audit.audit_log (correlation_id)
     WHERE correlation_id IS NOT NULL;
 
@@ -76,7 +76,7 @@ CREATE INDEX audit_log_archived_at_idx ON audit.audit_log USING brin (archived_a
 CREATE INDEX audit_log_hash_idx ON audit.audit_log USING hash (hash);
 
 -- Any field of details by containment (@>) and JSON path. The dearest one; jsonb_path_ops makes it smaller and faster
--- than the default class, at the price of the key-exists operators (?). [77]
+-- than the default class, at the price of the key-exists operators (?). [91]
 CREATE INDEX audit_log_details_idx ON audit.audit_log USING gin (details jsonb_path_ops);
 
 COMMENT ON TABLE audit.audit_log IS 'Audit events, append-only, one partition per interval of "timestamp"';
