@@ -36,9 +36,9 @@ class Clone:
     def command(self, target: str, *arguments: str) -> list[str]:
         return ["make", target, "INVENTORY=inventories/newcomer", *arguments]
 
-    def make(self, target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(target, *arguments),
+            command,
             cwd=self.path,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -47,6 +47,9 @@ class Clone:
             check=False,
             timeout=600,
         )
+
+    def make(self, target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.run(*self.command(target, *arguments))
 
     def interrupt(self, target: str, seconds: float) -> None:
         """Start a command and kill it, and all that it started, after some seconds."""
@@ -114,10 +117,7 @@ def test_make_health(clone):
 
 def test_the_demonstration_loads_each_event_once(clone):
     def load() -> int:
-        done = subprocess.run(
-            [".venv/bin/ansible-playbook", "-i", "inventories/newcomer", "playbooks/load_journal.yml"],
-            cwd=clone.path, env=clone.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
+        done = clone.run(".venv/bin/ansible-playbook", "-i", "inventories/newcomer", "playbooks/load_journal.yml")
         assert done.returncode == 0, done.stdout
         return int(clone.make("query", "SQL=select count(*) from audit.audit_log where action like 'dpkg.%'").stdout)
 
