@@ -32,9 +32,11 @@ except ImportError:
     TENACITY_IMPORT_ERROR = traceback.format_exc()
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from psycopg2 import sql
 
-    Statement = str | sql.Composable
+    Statement: TypeAlias = "str | sql.Composable"
 
 T = TypeVar("T")
 Row = dict[str, Any]

@@ -18,6 +18,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.journal_event i
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WORST_SUCCESS = 4  # priorities 0 (emerg) to 3 (err) report failures, 4 (warning) to 7 (debug) do not
+BYTES = range(256)
 Fields = Mapping[str, Any]
 
 
@@ -26,7 +27,7 @@ def text_of(value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, list):
-        if value and all(type(item) is int and 0 <= item <= 255 for item in value):
+        if value and all(isinstance(item, int) and item in BYTES for item in value):
             return bytes(value).decode("utf-8", "backslashreplace")
         return "\n".join(text for text in map(text_of, value) if text is not None)
     return value if isinstance(value, str) else json.dumps(value)

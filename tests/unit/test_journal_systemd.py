@@ -81,6 +81,7 @@ def test_status(fields, status):
         (["a", "b"], "a\nb"),
         (["a", [98, 0], None], "a\nb\0"),
         ([], ""),
+        ([1.0, 256], "1.0\n256"),
         (None, None),
     ],
 )
