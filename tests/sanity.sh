@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ansible-test sanity over what git knows, with no ignore file. Arguments go on to ansible-test.
+# The documentation's and ansible-test's checks of what git knows, without ignore files. Arguments go on to ansible-test.
 # It insists on a path .../ansible_collections/NAMESPACE/NAME: a copy under .build, where its downloads stay too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,6 +17,8 @@ if compgen -G "$copy/tests/sanity/ignore*" >/dev/null; then
     echo "tests/sanity/ignore* exists. Remedy: mend what it hides, and remove it" >&2
     exit 1
 fi
+
+antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self "$copy"
 
 # Its virtual environments get pip from a host that is not reachable everywhere. Python's own ensurepip will do.
 export PIP_CONFIG_FILE=${PIP_CONFIG_FILE:-$HOME/.config/pip/pip.conf}
