@@ -538,10 +538,12 @@ def test_every_index_answers_a_question_and_every_question_has_one(partitioned):
             'user-' || n % 500, 'true', 'key-' || n % 200, '2026-10-01Z'::timestamptz + n * interval '30 min'
         FROM generate_series(1, 4000) AS n;
         ANALYZE;
-        SET enable_seqscan = off;
         """
     )
     for index, questions in QUESTIONS.items():
+        # BRIN pays from many blocks on; on the few of a test, reading all of them is as good.
+        brin = partitioned.value("SELECT pg_get_indexdef(%s::regclass) LIKE '%% USING brin %%'", (f"audit.{index}",))
+        partitioned.query(f"SET enable_seqscan = {'off' if brin else 'on'}")
         for question in questions:
             _relations, indexes, kinds = plan(partitioned, f"SELECT * FROM audit.{question}")
             assert indexes == {index}, question
@@ -680,8 +682,21 @@ def test_down_never_removes_rows(partitioned, number, table):
     assert partitioned.value(f"SELECT count(*) FROM audit.{table}") >= 1
 
 
-def test_down_of_the_seeds_leaves_what_the_operator_changed(schema):
-    schema.query("UPDATE audit.audit_retention_policy SET archive_after_days = 60 WHERE policy_name = 'minimal'")
+@pytest.mark.parametrize(
+    "change",
+    [
+        "retention_days = 91",
+        "archive_after_days = 60",
+        "delete_after_days = 90",
+        "data_classification = 'INTERNAL'",
+        "description = 'Ours'",
+        "is_active = 'false'",
+        "created_by = 'us'",
+        "updated_at = now() + interval '1 s'",
+    ],
+)
+def test_down_of_the_seeds_leaves_what_the_operator_changed(schema, change):
+    schema.query(f"UPDATE audit.audit_retention_policy SET {change} WHERE policy_name = 'minimal'")
     insert(schema, "audit_retention_policy")
     seed = next(file for file in UP if "seed" in file.name)
     run(schema, beside(seed, "down"))
