@@ -45,8 +45,8 @@ def verifier(database, name: str) -> str | None:
 
 def members(database, group: str) -> set[str]:
     rows = database.query(
-        "SELECT u.rolname FROM pg_auth_members m JOIN pg_roles u ON u.oid = m.member JOIN pg_roles g ON g.oid = m.roleid "
-        "WHERE g.rolname = %s",
+        "SELECT u.rolname FROM pg_auth_members m JOIN pg_roles u ON u.oid = m.member "
+        "JOIN pg_roles g ON g.oid = m.roleid WHERE g.rolname = %s",
         (group,),
     )
     return {name for (name,) in rows}
