@@ -14,6 +14,8 @@ description:
     event, and inserts the events in batches.
   - Each batch and the cursor after it are one transaction. So a load that is killed loses nothing and doubles
     nothing, and loading again adds only what is new. The dpkg cursor survives rotation and compression of the log.
+  - Ansible, C(su) and C(sudo) write their own calls into the journal of the host, this module's too. They are real
+    events, so that the next load always finds them; with the same O(until) it finds nothing.
   - Reading the whole journal needs root, unless O(journal_directory) names another one.
   - B(Time). An entry's own trusted time (C(_SOURCE_REALTIME_TIMESTAMP)), else the time the journal received it. The
     dpkg log holds local time in the host's zone. Both are stored in UTC, to the microsecond.

@@ -219,6 +219,8 @@ def test_until(database, writer, journalctl):
     database.module("audit_journal", sources=["journal"], until=until.replace("+00", ""), **writer)
     newest = "SELECT outcome_description FROM audit.audit_log ORDER BY id DESC LIMIT 1"
     assert database.value(newest) == "before"
+    again = database.module("audit_journal", sources=["journal"], until=until.replace("+00", ""), **writer)
+    assert again["changed"] is False
     assert database.module("audit_journal", sources=["journal"], **writer)["loaded"] == {"journal": 1}
 
 
