@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +17,8 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extras
 import pytest
+import yaml
+from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_files import load_directory
 
 MIGRATIONS = Path(__file__).parents[2] / "roles/audit_schema/files/migrations"
 UP = sorted(path for path in MIGRATIONS.glob("*.sql") if path.name.count(".") == 1)
@@ -750,3 +756,97 @@ def test_verification_holds_and_sees_what_is_broken(schema):
                 cursor.execute(beside(file, "verify").read_text(encoding="utf-8"))
             # The failure rolled the break back.
         verify(schema, file)
+
+
+# Through the module and the role
+
+
+def migrate(database: Any, check: bool = False, **options: Any) -> dict[str, Any]:
+    migrations = [migration.as_dict() for migration in load_directory(MIGRATIONS)]
+    wanted = {"path": str(MIGRATIONS), "migrations": migrations, "schema": "audit", "session_role": "audit_owner"}
+    result: dict[str, Any] = database.module("postgresql_migration", check, **{**wanted, **options})
+    return result
+
+
+def test_the_module_applies_and_reverts_them(empty):
+    versions = [file.name[:4] for file in UP]
+    assert migrate(empty, check=True)["pending"] == versions
+    assert catalog(empty) == []
+    assert migrate(empty)["applied"] == versions
+    assert seeds(empty) == SEEDS
+    again = migrate(empty)
+    assert (again["changed"], again["executed_queries"]) == (False, [])
+    run_by_hand = {("relation", name) for name in COLUMNS}
+    assert run_by_hand <= {row[:2] for row in catalog(empty)}
+    assert migrate(empty, state="reverted", target="0")["reverted"] == versions[::-1]
+    assert {name.split("_event")[0] for kind, name, _ in catalog(empty) if kind == "relation"} >= {"schema_migrations"}
+    assert not run_by_hand & {row[:2] for row in catalog(empty)}
+    assert migrate(empty)["applied"] == versions
+
+
+def play(database: Any, folder: Path, *arguments: str, **variables: Any) -> dict[str, Any]:
+    """Run the role as playbooks/migrate.yml does, against a server that is reached over TCP."""
+    playbook = folder / "play.yml"
+    playbook.write_text(
+        yaml.safe_dump(
+            [{"hosts": "localhost", "gather_facts": False, "roles": [{"role": "auditdb.postgresql.audit_schema"}]}]
+        )
+    )
+    login = {name: value for name, value in database.login.items() if name != "login_db"}
+    (folder / "variables.json").write_text(
+        json.dumps(
+            {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": sys.executable,
+                "audit_login": login,
+                "audit_database": database.name,
+                **variables,
+            }
+        )
+    )
+    outcome = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", playbook, "-e", f"@{folder}/variables.json", *arguments],
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    recap = dict(re.findall(r"(\w+)=(\d+)", outcome.stdout.rpartition("PLAY RECAP")[2]))
+    return {"output": outcome.stdout + outcome.stderr, "password": login["login_password"], **recap}
+
+
+def test_the_role_runs_the_hook_only_when_something_is_pending(empty, tmp_path):
+    if empty.version != 17:
+        pytest.skip("nothing of it depends on the server's version")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "0001_note.sql").write_text("CREATE TABLE audit.note (id int);\n")
+    hook = tmp_path / "hook.yml"
+    hook.write_text("- ansible.builtin.debug: {msg: 'backup of {{ audit_schema_database }}'}\n")
+    wanted = {
+        "audit_schema_before": str(hook),
+        "audit_schema_extra_migrations": [{"path": str(own), "table": "own_migrations"}],
+    }
+    outcome = play(empty, tmp_path, "--check", "--diff", **wanted)
+    assert (outcome.get("failed"), outcome.get("changed")) == ("0", "2"), outcome["output"]
+    assert "+CREATE TABLE audit.note" in outcome["output"]
+    assert catalog(empty) == []
+    outcome = play(empty, tmp_path, **wanted)
+    assert (outcome.get("failed"), outcome.get("changed")) == ("0", "2"), outcome["output"]
+    assert f"backup of {empty.name}" in outcome["output"]
+    assert empty.value("SELECT count(*) FROM audit.schema_migrations") == len(UP)
+    assert empty.value("SELECT tableowner FROM pg_tables WHERE tablename = 'note'") == "audit_owner"
+    outcome = play(empty, tmp_path, **wanted)
+    assert (outcome.get("failed"), outcome.get("changed")) == ("0", "0"), outcome["output"]
+    assert "backup of" not in outcome["output"]
+    assert outcome["password"] not in outcome["output"]
+
+
+def test_the_role_refuses_two_directories_with_one_ledger(empty, tmp_path):
+    if empty.version != 17:
+        pytest.skip("nothing of it depends on the server's version")
+    extra = [{"path": str(tmp_path), "table": "schema_migrations"}]
+    outcome = play(empty, tmp_path, audit_schema_extra_migrations=extra)
+    assert outcome["failed"] == "1"
+    assert "needs a ledger of its own" in outcome["output"].replace("\n", " ")
+    assert catalog(empty) == []
