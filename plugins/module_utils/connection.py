@@ -104,7 +104,9 @@ def database_error(error: psycopg2.Error, statement: str | None = None) -> Postg
             sqlstate = "3D000"
         else:
             sqlstate = "08006"
-    return PostgresqlError(message, sqlstate=sqlstate, statement=statement)
+    position = getattr(diagnostics, "statement_position", None)
+    details: dict[str, Any] = {"position": int(position)} if position else {}
+    return PostgresqlError(message, sqlstate=sqlstate, statement=statement, **details)
 
 
 class Session:

@@ -1,0 +1,160 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The ledger of migrations in the database: reading it, locking it, and writing it beside what it records."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session
+from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
+from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_plan import Entry, File
+
+with contextlib.suppress(ImportError):  # run_module reports it
+    from psycopg2 import sql
+
+POLL_SECONDS = 0.2
+
+
+class Ledger:
+    """The table ``schema.table`` and its append-only event log ``schema.table_event``."""
+
+    def __init__(self, session: Session, schema: str, table: str) -> None:
+        self.session = session
+        self.name = f"{schema}.{table}"
+        self.schema = schema
+        self.table = sql.Identifier(schema, table)
+        self.events = sql.Identifier(schema, f"{table}_event")
+        self.guard = sql.Identifier(schema, f"{table}_event_guard")
+
+    def exists(self) -> bool:
+        """Return whether the ledger's table is there; raise when its schema is not."""
+        row = self.session.query(
+            "SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%(schema)s)) IS NOT NULL AS schema, "
+            "pg_catalog.to_regclass(%(table)s) IS NOT NULL AS ledger",
+            {"schema": self.schema, "table": self.table.as_string(self.session.connection)},
+        )[0]
+        if not row["schema"]:
+            raise PostgresqlError(f"schema: '{self.schema}' does not exist", sqlstate="3F000")
+        return bool(row["ledger"])
+
+    def read(self) -> list[Entry]:
+        """Return the ledger's rows; none when there is no ledger yet."""
+        if not self.exists():
+            return []
+        rows = self.session.query(
+            sql.SQL(
+                "SELECT version, name, checksum, state, completed, failed_statement, error FROM {} "
+                "ORDER BY version::bigint"
+            ).format(self.table)
+        )
+        return [Entry(**{**row, "completed": tuple(row["completed"] or ())}) for row in rows]
+
+    def create(self) -> None:
+        """Create the tables, unless they are there."""
+        if self.exists():
+            return
+        with self.session.transaction():
+            for statement in (
+                """CREATE TABLE {table} (
+    version          text PRIMARY KEY CHECK (version ~ '^[0-9]+$'),
+    name             text NOT NULL,
+    checksum         text NOT NULL,
+    checksum_algorithm text NOT NULL DEFAULT 'SHA-256',
+    byte_length      integer NOT NULL,
+    state            text NOT NULL CHECK (state IN ('applied', 'failed', 'reverted', 'baselined')),
+    applied_at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    applied_by       text NOT NULL DEFAULT session_user,
+    duration_ms      integer,
+    completed        text[],
+    failed_statement integer,
+    error            text
+)""",
+                """CREATE TABLE {events} (
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at       timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    by_role  text NOT NULL DEFAULT session_user,
+    version  text NOT NULL,
+    event    text NOT NULL,
+    checksum text,
+    details  jsonb
+)""",
+                """CREATE FUNCTION {guard}() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the event log of the migrations is append-only' USING ERRCODE = 'insufficient_privilege';
+END
+$$""",
+                "REVOKE ALL ON FUNCTION {guard}() FROM PUBLIC",
+                "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {events} "
+                "FOR EACH STATEMENT EXECUTE FUNCTION {guard}()",
+                "COMMENT ON TABLE {table} IS 'Which migrations are applied, and of which file'",
+                "COMMENT ON TABLE {events} IS 'What was ever done to the migrations, append-only'",
+            ):
+                self.session.execute(sql.SQL(statement).format(table=self.table, events=self.events, guard=self.guard))
+
+    @contextlib.contextmanager
+    def lock(self, wait: float) -> Iterator[None]:
+        """Hold the ledger's advisory lock, or raise after ``wait`` seconds.
+
+        The lock is polled in autocommit: a session that waits inside pg_advisory_lock() holds a snapshot, on which
+        the CREATE INDEX CONCURRENTLY of the lock's holder would wait in turn.
+        """
+        key = f"auditdb.postgresql migrations of {self.name}"
+        deadline = time.monotonic() + wait
+        take = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0)) AS taken"
+        while not self.session.query(take, (key,))[0]["taken"]:
+            if time.monotonic() >= deadline:
+                raise PostgresqlError(
+                    f"another run holds the lock on the ledger {self.name} (waited {wait:g} s)",
+                    remedy="wait for the other run to end, or raise wait",
+                    busy=True,
+                )
+            time.sleep(POLL_SECONDS)
+        try:
+            yield
+        finally:
+            if not self.session.connection.closed:
+                self.session.query("SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended(%s, 0))", (key,))
+
+    def record(self, file: File, state: str, **columns: Any) -> None:
+        """Write the row of a migration."""
+        values = {
+            "version": file.version,
+            "name": file.name,
+            "checksum": file.checksum,
+            "byte_length": file.byte_length,
+            "state": state,
+            "duration_ms": None,
+            "completed": None,
+            "failed_statement": None,
+            "error": None,
+            **columns,
+        }
+        names = list(values)
+        self.session.execute(
+            sql.SQL(
+                "INSERT INTO {} ({}) VALUES ({}) ON CONFLICT (version) DO UPDATE SET {}, "
+                "applied_at = pg_catalog.clock_timestamp(), applied_by = session_user"
+            ).format(
+                self.table,
+                sql.SQL(", ").join(map(sql.Identifier, names)),
+                sql.SQL(", ").join(map(sql.Placeholder, names)),
+                sql.SQL(", ").join(
+                    sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in names if name != "version"
+                ),
+            ),
+            values,
+        )
+
+    def log(self, file: File, event: str, **details: Any) -> None:
+        """Append an event."""
+        self.session.execute(
+            sql.SQL("INSERT INTO {} (version, event, checksum, details) VALUES (%s, %s, %s, %s)").format(self.events),
+            (file.version, event, file.checksum, json.dumps(details) if details else None),
+        )
