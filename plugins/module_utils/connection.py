@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,7 @@ CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
+POLL_SECONDS = 0.2
 
 
 def connection_parameters(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,6 +220,31 @@ def with_lock_retries(work: Callable[[], T], *, attempts: int, base: float = 0.1
         reraise=True,
     )
     return retrying(work)
+
+
+@contextmanager
+def advisory_lock(session: Session, purpose: str, wait: float) -> Iterator[None]:
+    """Hold the advisory lock of this purpose in the current database, or raise after ``wait`` seconds.
+
+    The lock is polled in autocommit: a session that waits inside pg_advisory_lock() holds a snapshot, on which the
+    CREATE INDEX CONCURRENTLY of the lock's holder would wait in turn.
+    """
+    key = f"auditdb.postgresql {purpose}"
+    deadline = time.monotonic() + wait
+    take = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0)) AS taken"
+    while not session.query(take, (key,))[0]["taken"]:
+        if time.monotonic() >= deadline:
+            raise PostgresqlError(
+                f"another run holds the lock for {purpose} (waited {wait:g} s)",
+                remedy="wait for the other run to end, or raise wait",
+                busy=True,
+            )
+        time.sleep(POLL_SECONDS)
+    try:
+        yield
+    finally:
+        if not session.connection.closed:
+            session.query("SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended(%s, 0))", (key,))
 
 
 def run_module(module: AnsibleModule, work: Callable[[AnsibleModule, Session], dict[str, Any]]) -> NoReturn:

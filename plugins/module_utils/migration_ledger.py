@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
-from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session
+from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session, advisory_lock
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_plan import Entry, File
 
 with contextlib.suppress(ImportError):  # run_module reports it
     from psycopg2 import sql
-
-POLL_SECONDS = 0.2
 
 
 class Ledger:
@@ -98,29 +95,9 @@ $$""",
             ):
                 self.session.execute(sql.SQL(statement).format(table=self.table, events=self.events, guard=self.guard))
 
-    @contextlib.contextmanager
-    def lock(self, wait: float) -> Iterator[None]:
-        """Hold the ledger's advisory lock, or raise after ``wait`` seconds.
-
-        The lock is polled in autocommit: a session that waits inside pg_advisory_lock() holds a snapshot, on which
-        the CREATE INDEX CONCURRENTLY of the lock's holder would wait in turn.
-        """
-        key = f"auditdb.postgresql migrations of {self.name}"
-        deadline = time.monotonic() + wait
-        take = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0)) AS taken"
-        while not self.session.query(take, (key,))[0]["taken"]:
-            if time.monotonic() >= deadline:
-                raise PostgresqlError(
-                    f"another run holds the lock on the ledger {self.name} (waited {wait:g} s)",
-                    remedy="wait for the other run to end, or raise wait",
-                    busy=True,
-                )
-            time.sleep(POLL_SECONDS)
-        try:
-            yield
-        finally:
-            if not self.session.connection.closed:
-                self.session.query("SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended(%s, 0))", (key,))
+    def lock(self, wait: float) -> AbstractContextManager[None]:
+        """Hold the ledger's advisory lock, or raise after ``wait`` seconds."""
+        return advisory_lock(self.session, f"migrations of {self.name}", wait)
 
     def record(self, file: File, state: str, **columns: Any) -> None:
         """Write the row of a migration."""

@@ -38,7 +38,10 @@ def test_what_can_run_in_a_transaction_may(sql):
 
 
 def test_statements_are_split_by_postgresqls_own_parser():
-    text = "-- migrate: no-transaction\nCREATE FUNCTION f() RETURNS text LANGUAGE sql AS $b$ SELECT 'a;b'; $b$;\n-- ไทย;\nSELECT 'ไทย;';"
+    text = (
+        "-- migrate: no-transaction\nCREATE FUNCTION f() RETURNS text LANGUAGE sql AS $b$ SELECT 'a;b'; $b$;\n"
+        "-- ไทย;\nSELECT 'ไทย;';"
+    )
     migration = build("0001", "x", "0001_x.sql", text)
     assert [(statement["line"], statement["sql"][:6]) for statement in migration.statements] == [
         (2, "CREATE"),

@@ -1,0 +1,75 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Calendar intervals in UTC: where one begins, where the next begins, and what its partition is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
+
+INTERVALS = ("day", "week", "month", "quarter", "year")
+MONTHS = {"month": 1, "quarter": 3, "year": 12}
+DAYS = {"day": 1, "week": 7}
+
+
+def floor(instant: datetime, interval: str) -> datetime:
+    """Return the beginning of the interval that holds the instant. Weeks begin on Monday (ISO 8601)."""
+    day = instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if interval == "day":
+        return day
+    if interval == "week":
+        return day - timedelta(days=day.weekday())
+    months = MONTHS[interval]
+    return day.replace(month=(day.month - 1) // months * months + 1, day=1)
+
+
+def following(beginning: datetime, interval: str, count: int = 1) -> datetime:
+    """Return the beginning of the interval that comes ``count`` after the one that begins here."""
+    if interval in DAYS:
+        return beginning + timedelta(days=DAYS[interval] * count)
+    month = beginning.year * 12 + beginning.month - 1 + MONTHS[interval] * count
+    return beginning.replace(year=month // 12, month=month % 12 + 1)
+
+
+def intervals(begin: datetime, end: datetime, interval: str) -> Iterator[tuple[datetime, datetime]]:
+    """Yield the (beginning, end) of each interval from ``begin``, which is a beginning, up to ``end``."""
+    while begin < end:
+        after = following(begin, interval)
+        yield begin, after
+        begin = after
+
+
+def suffix(beginning: datetime, interval: str) -> str:
+    """Return what is added to the table's name: 2026_11, 2026_11_23, 2026_w47, 2026_q4 or 2026."""
+    if interval == "week":
+        year, week, _weekday = beginning.isocalendar()
+        return f"{year:04d}_w{week:02d}"
+    if interval == "quarter":
+        return f"{beginning.year:04d}_q{(beginning.month + 2) // 3}"
+    parts = {"day": 3, "month": 2, "year": 1}[interval]
+    return "_".join(f"{part:0{4 if index == 0 else 2}d}" for index, part in enumerate(beginning.timetuple()[:parts]))
+
+
+def parse_instant(text: str, option: str) -> datetime:
+    """Return the instant that an option gives as an ISO 8601 date or timestamp; without a zone it is UTC."""
+    try:
+        value = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise PostgresqlError(
+            f"{option}: '{text}' is not an ISO 8601 date or timestamp", remedy="write e.g. 2026-11-01"
+        ) from None
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def bound_literal(instant: datetime, key_type: str) -> str:
+    """Return the text of a partition bound for a key of this type, with its zone where the type has one."""
+    if key_type == "date":
+        if instant.timetz() != datetime.min.replace(tzinfo=UTC).timetz():
+            raise PostgresqlError(f"a partition bound at {instant} does not fit a key of type date")
+        return date(instant.year, instant.month, instant.day).isoformat()
+    text = instant.replace(tzinfo=None).isoformat(sep=" ")
+    return f"{text}+00" if key_type == "timestamp with time zone" else text

@@ -1,0 +1,175 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Decide, without a database, which partitions a table lacks. A partition is known by its bounds, never by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import (
+    floor,
+    following,
+    intervals,
+    suffix,
+)
+
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
+NAME_BYTES = 63
+MOST_AT_ONCE = 5000
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition that exists; MINVALUE and MAXVALUE are EARLIEST and LATEST."""
+
+    name: str
+    lower: datetime
+    upper: datetime
+    default: bool = False
+    detach_pending: bool = False
+
+
+@dataclass(frozen=True)
+class Range:
+    """A range of time that a partition is to cover: from ``lower`` up to, and without, ``upper``."""
+
+    name: str
+    lower: datetime
+    upper: datetime
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What is wanted for one table."""
+
+    interval: str
+    premake: int
+    start: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is and what is lacking."""
+
+    create: list[Range] = field(default_factory=list)
+    gaps: list[Range] = field(default_factory=list)
+    misnamed: list[tuple[str, str]] = field(default_factory=list)
+    """(name, name that its bounds would have)."""
+    covered_until: datetime | None = None
+    headroom: int = 0
+    """Whole intervals after the current one that are covered without a gap."""
+
+
+def uncovered(lower: datetime, upper: datetime, existing: Sequence[Partition]) -> list[tuple[datetime, datetime]]:
+    """Return the parts of the range that no partition covers, in order."""
+    parts = []
+    at = lower
+    for partition in sorted((each for each in existing if not each.default), key=lambda each: each.lower):
+        if partition.upper <= at or partition.lower >= upper:
+            continue
+        if partition.lower > at:
+            parts.append((at, partition.lower))
+        at = max(at, partition.upper)
+    if at < upper:
+        parts.append((at, upper))
+    return parts
+
+
+def plan(table: str, existing: Sequence[Partition], declaration: Declaration, now: datetime) -> Plan:
+    """Return the plan for a table: cover every interval from the start to ``premake`` intervals after the current one.
+
+    What lies between existing partitions is covered too, so that no time is left between the oldest and the newest.
+    """
+    interval = declaration.interval
+    current = floor(now, interval)
+    end = following(current, interval, declaration.premake + 1)
+    bounded = [each for each in existing if not each.default]
+    lowest = [each.lower for each in bounded if each.lower > EARLIEST]
+    highest = [each.upper for each in bounded if each.upper < LATEST]
+    begin = min([current, *([floor(declaration.start, interval)] if declaration.start else [])])
+    inner_begin, inner_end = min(lowest, default=begin), max(highest, default=begin)
+    gaps = [Range("", *part) for part in uncovered(inner_begin, inner_end, bounded)]
+    first = floor(min([begin, *(gap.lower for gap in gaps)]), interval)
+    pieces = [
+        (part, cell)
+        for cell in intervals(first, end, interval)
+        for part in uncovered(*cell, bounded)
+        if part[0] >= begin or any(gap.lower <= part[0] < gap.upper for gap in gaps)
+    ]
+    if len(pieces) > MOST_AT_ONCE:
+        raise PostgresqlError(
+            f"{len(pieces)} partitions of {table} would be created at once, more than {MOST_AT_ONCE}",
+            remedy="choose a later start or a longer interval",
+        )
+    covered = _covered_until(current, bounded)
+    return Plan(
+        create=[Range(partition_name(table, part, cell, interval), *part) for part, cell in pieces],
+        gaps=gaps,
+        misnamed=[
+            (each.name, wanted)
+            for each in bounded
+            for wanted in [_wanted_name(table, each, interval)]
+            if wanted and wanted != each.name
+        ],
+        covered_until=covered,
+        headroom=_whole(current, covered, interval),
+    )
+
+
+def _whole(current: datetime, covered: datetime, interval: str) -> int:
+    """Return how many whole intervals after the current one end before ``covered``; at most 1000 are counted."""
+    count = 0
+    at = following(current, interval)
+    while count < 1000 and following(at, interval) <= covered:
+        at = following(at, interval)
+        count += 1
+    return count
+
+
+def _covered_until(current: datetime, bounded: Sequence[Partition]) -> datetime:
+    at = current
+    for partition in sorted(bounded, key=lambda each: each.lower):
+        if partition.lower <= at < partition.upper:
+            at = partition.upper
+    return at
+
+
+def _wanted_name(table: str, partition: Partition, interval: str) -> str | None:
+    """Return the name that a partition of exactly one interval would have; None for any other."""
+    if partition.lower == EARLIEST or partition.upper == LATEST:
+        return None
+    cell = (partition.lower, following(floor(partition.lower, interval), interval))
+    if floor(partition.lower, interval) != partition.lower or cell[1] != partition.upper:
+        return None
+    return partition_name(table, cell, cell, interval)
+
+
+def partition_name(table: str, part: tuple[datetime, datetime], cell: tuple[datetime, datetime], interval: str) -> str:
+    """Return the partition's name: the interval's, and where it covers only a part of it, from when on as well."""
+    name = f"{table}_{suffix(cell[0], interval)}"
+    if part != cell:
+        name += f"_from_{part[0]:%Y%m%d%H%M%S}"
+    if len(name.encode("utf-8")) > NAME_BYTES:
+        raise PostgresqlError(
+            f"table: the partition name '{name}' is longer than PostgreSQL's {NAME_BYTES} bytes",
+            remedy="give the table a shorter name",
+        )
+    return name
+
+
+def refuse_taken_names(create: Sequence[Range], taken: Sequence[str], schema: str) -> None:
+    """Raise where a new partition's name belongs to something else: creating 'if not exists' would hide the gap."""
+    clashes = [each.name for each in create if each.name in set(taken)]
+    if clashes:
+        raise PostgresqlError(
+            f"the names of new partitions in schema {schema} belong to other relations: {', '.join(clashes)}",
+            remedy="rename or remove these relations; they do not cover the range their name suggests",
+            sqlstate="42P07",
+            clashes=clashes,
+        )
