@@ -93,15 +93,10 @@ def plan(table: str, existing: Sequence[Partition], declaration: Declaration, no
     lowest = [each.lower for each in bounded if each.lower > EARLIEST]
     highest = [each.upper for each in bounded if each.upper < LATEST]
     begin = min([current, *([floor(declaration.start, interval)] if declaration.start else [])])
-    inner_begin, inner_end = min(lowest, default=begin), max(highest, default=begin)
-    gaps = [Range("", *part) for part in uncovered(inner_begin, inner_end, bounded)]
-    first = floor(min([begin, *(gap.lower for gap in gaps)]), interval)
-    pieces = [
-        (part, cell)
-        for cell in intervals(first, end, interval)
-        for part in uncovered(*cell, bounded)
-        if part[0] >= begin or any(gap.lower <= part[0] < gap.upper for gap in gaps)
-    ]
+    gaps = [Range("", *part) for part in uncovered(min(lowest, default=begin), max(highest, default=begin), bounded)]
+    pieces = _pieces(min([begin, *lowest]), end, interval, bounded)
+    if len(pieces) > MOST_AT_ONCE:  # a stray partition in the far past is reported among the gaps, and no more
+        pieces = _pieces(begin, end, interval, bounded)
     if len(pieces) > MOST_AT_ONCE:
         raise PostgresqlError(
             f"{len(pieces)} partitions of {table} would be created at once, more than {MOST_AT_ONCE}",
@@ -120,6 +115,17 @@ def plan(table: str, existing: Sequence[Partition], declaration: Declaration, no
         covered_until=covered,
         headroom=_whole(current, covered, interval),
     )
+
+
+def _pieces(
+    first: datetime, end: datetime, interval: str, bounded: Sequence[Partition]
+) -> list[tuple[tuple[datetime, datetime], tuple[datetime, datetime]]]:
+    """Return (range without a partition, interval that it lies in) from ``first`` on."""
+    return [
+        (part, cell)
+        for cell in intervals(floor(first, interval), end, interval)
+        for part in uncovered(max(first, cell[0]), cell[1], bounded)
+    ]
 
 
 def _whole(current: datetime, covered: datetime, interval: str) -> int:

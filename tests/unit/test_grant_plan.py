@@ -29,7 +29,7 @@ COLUMN = Item("column", "t", "s", "id", owner="o")
 
 
 def catalog(rights=None, **others):
-    everything = {item: () for item in (DATABASE, SCHEMA, PUBLIC_SCHEMA, TABLE, OTHER, PARTITION)}
+    everything = dict.fromkeys((DATABASE, SCHEMA, PUBLIC_SCHEMA, TABLE, OTHER, PARTITION), ())
     there = {**everything, **(rights or {})}
     known = {"columns": {("s", "t"): frozenset({"id"})}, "roles": frozenset({"r", "w", "o", "PUBLIC"})}
     return Catalog("me", 17, there, **{**known, **others})
