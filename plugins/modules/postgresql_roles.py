@@ -87,6 +87,8 @@ options:
         description:
           - All the roles that are members of this one; memberships of others are ended (see O(exact_memberships)).
           - When not given, they stay as they are.
+          - V(CURRENT_USER) is the login; a superuser, who needs no membership, is left out. Since PostgreSQL 16 the
+            creator of a role may administer it but not act as it, so who is to create what the role owns must be named.
           - The C(ADMIN) option that PostgreSQL 16 and later give to a role's creator is no membership in this sense.
         type: list
         elements: str
@@ -99,6 +101,11 @@ options:
       comment:
         description: Comment on the role; an empty one removes it. When not given, it stays as it is.
         type: str
+  passwords:
+    description:
+      - Passwords by role, as an inventory's vault has them. Names that no role with a login has are ignored.
+      - O(roles[].password) takes precedence.
+    type: dict
   exact_memberships:
     description:
       - Whether memberships beyond a given O(roles[].member_of) or O(roles[].members) are ended.
@@ -125,13 +132,13 @@ author: The auditdb.postgresql authors (@auditdb)
 EXAMPLES = r"""
 - name: An owner that nobody logs in as, and a migrator that must say SET ROLE
   auditdb.postgresql.postgresql_roles:
+    passwords: "{{ audit_passwords }}"
     roles:
       - name: audit_owner
-        members: [audit_migrator]
+        members: [audit_migrator, CURRENT_USER]
       - name: audit_migrator
         login: true
         inherit: false
-        password: "{{ audit_passwords.audit_migrator }}"
         settings: {lock_timeout: 5s}
 
 - name: What a managed service allows; the rest is reported
@@ -202,6 +209,7 @@ unproven_passwords:
   sample: {}
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -240,21 +248,41 @@ ROLE_ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def wanted_role(session: Session, option: dict[str, Any]) -> Wanted:
+def wanted_role(session: Session, option: dict[str, Any], passwords: dict[str, str]) -> Wanted:
     """Turn one element of the option into a declaration."""
     valid_until, member_of, members = option["valid_until"], option["member_of"], option["members"]
+    password = option["password"]
+    if password is None and option["login"] and passwords.get(option["name"]) is not None:
+        password = str(passwords[option["name"]])
     return Wanted(
         name=option["name"],
         present=option["state"] == "present",
         flags={flag: option[flag] for flag in FLAGS},
         connection_limit=option["connection_limit"],
-        password=option["password"],
+        password=password,
         valid_until=None if valid_until is None else normalized_time(session, valid_until),
         member_of=None if member_of is None else tuple(dict.fromkeys(member_of)),
         members=None if members is None else tuple(dict.fromkeys(members)),
         settings=wanted_settings(option["settings"]),
         comment=option["comment"],
     )
+
+
+def name_login(session: Session, wanted: list[Wanted]) -> list[Wanted]:
+    """Put the login's name in the place of CURRENT_USER, or nobody's if it is a superuser."""
+    row = session.query("SELECT rolname, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")[0]
+    itself = () if row["rolsuper"] else (str(row["rolname"]),)
+    return [
+        replace(role, members=tuple(dict.fromkeys(name for word in role.members for name in named(word, itself))))
+        if role.members
+        else role
+        for role in wanted
+    ]
+
+
+def named(word: str, itself: tuple[str, ...]) -> tuple[str, ...]:
+    """Return whom a word in a list of members stands for."""
+    return itself if word.upper() == "CURRENT_USER" else (word,)
 
 
 def apply(module: AnsibleModule, session: Session, plan: Plan, superuser: bool) -> None:
@@ -281,7 +309,8 @@ def apply(module: AnsibleModule, session: Session, plan: Plan, superuser: bool) 
 
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
-    wanted = [wanted_role(session, option) for option in module.params["roles"]]
+    wanted = [wanted_role(session, option, module.params["passwords"] or {}) for option in module.params["roles"]]
+    wanted = name_login(session, wanted)
     validate(wanted)
     catalog = read_catalog(session, wanted)
     check_names(wanted, catalog)
@@ -322,6 +351,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             "roles": {"type": "list", "elements": "dict", "required": True, "options": ROLE_ARGUMENTS},
+            "passwords": {"type": "dict", "no_log": True},
             "exact_memberships": {"type": "bool", "default": True},
             "missing_rights": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
         },

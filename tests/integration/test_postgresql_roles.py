@@ -269,9 +269,9 @@ def test_a_role_that_owns_something_stays(database, role_prefix):
 class TestAnOrdinaryLogin:
     """A login that may create roles and databases and is no superuser, as on a managed service."""
 
-    def roles(self, prefix: str, word: str, login: str) -> list[dict[str, Any]]:
+    def roles(self, prefix: str, word: str) -> list[dict[str, Any]]:
         return [
-            {"name": f"{prefix}owner", "members": [login, f"{prefix}migrator"]},
+            {"name": f"{prefix}owner", "members": ["CURRENT_USER", f"{prefix}migrator"]},
             {
                 "name": f"{prefix}migrator",
                 "login": True,
@@ -284,7 +284,7 @@ class TestAnOrdinaryLogin:
         ]
 
     def test_missing_rights_are_all_named_before_anything_changes(self, database, role_prefix, provisioner):
-        roles = self.roles(role_prefix, "word-of-all", provisioner["login_user"])
+        roles = self.roles(role_prefix, "word-of-all")
         failed = database.failure(MODULE, roles=roles, **provisioner)
         expected = {f"make role {role_prefix}backup REPLICATION"}
         if database.version >= 16:
@@ -294,7 +294,7 @@ class TestAnOrdinaryLogin:
         assert database.query(ATTRIBUTES, (f"{role_prefix}owner",)) == []
 
     def test_the_rest_is_done_and_done_again_without_change(self, database, role_prefix, provisioner):
-        roles = self.roles(role_prefix, "word-of-all", provisioner["login_user"])
+        roles = self.roles(role_prefix, "word-of-all")
         options = {"roles": roles, "missing_rights": "skip", **provisioner}
         planned = database.module(MODULE, check=True, **options)
         first = database.module(MODULE, **options)
@@ -340,6 +340,22 @@ class TestAnOrdinaryLogin:
         database.query(f"ALTER ROLE {provisioner['login_user']} NOCREATEROLE")
         failed = database.failure(MODULE, roles=[{"name": f"{role_prefix}x", "login": True}], **provisioner)
         assert "is not CREATEROLE" in failed["msg"] and "CREATEROLE" in failed["remedy"]
+
+
+def test_a_superuser_is_no_member_of_what_it_makes(database, role_prefix):
+    owner = f"{role_prefix}owner"
+    database.module(MODULE, roles=[{"name": owner, "members": ["CURRENT_USER"]}])
+    assert members(database, owner) == set()
+
+
+def test_passwords_apart_from_roles(database, role_prefix):
+    owner, writer, word = f"{role_prefix}owner", f"{role_prefix}writer", f"canary-{secrets.token_urlsafe(12)}"
+    roles = [{"name": owner}, {"name": writer, "login": True}]
+    passwords = {owner: "not for a role that cannot log in", writer: word, "somebody_else": "unused"}
+    done = database.module(MODULE, roles=roles, passwords=passwords)
+    assert can_log_in(database, writer, word) and verifier(database, owner) is None
+    assert word not in json.dumps(done)
+    assert not database.module(MODULE, roles=roles, passwords=passwords)["changed"]
 
 
 def test_two_runs_at_once_end_in_one_state(database, role_prefix):
