@@ -151,7 +151,7 @@ def recap(output: str) -> dict[str, int]:
     return {name: int(value) for name, value in (pair.split("=") for pair in line.split(":", 1)[1].split())}
 
 
-def test_1_what_is_wrong_is_told_at_once_and_nothing_changes(existing):
+def what_is_wrong_is_told_at_once_and_nothing_changes(existing: Existing) -> None:
     existing.fill_in_vault(
         audit_login_password="wrong", audit_passwords={**existing.passwords, "audit_writer": "", "audit_reader": None}
     )
@@ -168,7 +168,7 @@ def test_1_what_is_wrong_is_told_at_once_and_nothing_changes(existing):
     existing.query(f"ALTER ROLE {existing.provisioner} CREATEDB CREATEROLE")
 
 
-def test_2_a_database_of_another_encoding_is_refused(existing):
+def a_database_of_another_encoding_is_refused(existing: Existing) -> None:
     existing.query(f"CREATE DATABASE {existing.database} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
     output = existing.fails()
     assert "SQL_ASCII, LC_COLLATE C, LC_CTYPE C; wanted is UTF8, LC_COLLATE en_US.UTF-8" in output
@@ -177,12 +177,12 @@ def test_2_a_database_of_another_encoding_is_refused(existing):
     existing.query(f"DROP DATABASE {existing.database}")
 
 
-def test_3_check_mode_makes_nothing(existing):
+def check_mode_makes_nothing(existing: Existing) -> None:
     assert recap(existing.succeeds("--check", "--diff"))["changed"] > 0
     assert made(existing) == ([], [])
 
 
-def test_4_it_is_made_and_made_again_without_change(existing):
+def it_is_made_and_made_again_without_change(existing: Existing) -> None:
     output = existing.succeeds("-vvv", "--diff")
     assert WORD not in output and "SCRAM-SHA-256$" not in output
     assert "PASSWORD '********'" in output
@@ -204,7 +204,7 @@ def test_4_it_is_made_and_made_again_without_change(existing):
     assert ("make audit_monitor a member of pg_monitor" in notes) == (existing.server.version >= 16)
 
 
-def test_5_nobody_but_the_owner_can_change_what_is_written(existing):
+def nobody_but_the_owner_can_change_what_is_written(existing: Existing) -> None:
     month = existing.query(
         "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'), to_regclass('audit.audit_log_' || "
         "to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')) IS NOT NULL",
@@ -224,7 +224,7 @@ def test_5_nobody_but_the_owner_can_change_what_is_written(existing):
                         existing.run_as(role, statement.format(f"audit.{name}"))
 
 
-def test_6_a_changed_password_and_a_right_given_by_hand_are_put_right(existing):
+def a_changed_password_and_a_right_given_by_hand_are_put_right(existing: Existing) -> None:
     existing.query("ALTER ROLE audit_reader PASSWORD 'set by hand'")
     existing.query("GRANT DELETE ON audit.audit_log TO audit_writer", existing.database)
     output = existing.succeeds("--diff")
@@ -235,7 +235,7 @@ def test_6_a_changed_password_and_a_right_given_by_hand_are_put_right(existing):
         existing.server.connect(existing.database, "audit_reader", "set by hand")
 
 
-def test_7_the_certificate_is_verified(existing):
+def the_certificate_is_verified(existing: Existing) -> None:
     path = existing.inventory / "group_vars/all/connection.yml"
     good = path.read_text()
     variables = yaml.safe_load(good)
@@ -246,3 +246,14 @@ def test_7_the_certificate_is_verified(existing):
     finally:
         path.write_text(good)
     assert json.dumps(variables).count(WORD) == 0
+
+
+def test_a_server_of_somebody_else(existing):
+    """One story, each step on what the last one left; so it is one test, and the two servers run side by side."""
+    what_is_wrong_is_told_at_once_and_nothing_changes(existing)
+    a_database_of_another_encoding_is_refused(existing)
+    check_mode_makes_nothing(existing)
+    it_is_made_and_made_again_without_change(existing)
+    nobody_but_the_owner_can_change_what_is_written(existing)
+    a_changed_password_and_a_right_given_by_hand_are_put_right(existing)
+    the_certificate_is_verified(existing)
