@@ -1,0 +1,160 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Turn what the modules found into the rows of one health report, and the rows into a table for people."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+WIDTH = 118
+SHOWN = {"ok": "ok", "failed": "FAILED", "unknown": "unknown", "skipped": "skipped"}
+
+
+def _row(group: str, name: str, findings: Sequence[str], remedy: str, status: str | None = None) -> Row:
+    return {
+        "group": group,
+        "name": name,
+        "status": status or ("failed" if findings else "ok"),
+        "findings": list(findings),
+        "remedy": remedy,
+    }
+
+
+def _broken(result: Mapping[str, Any], key: str) -> list[str]:
+    """Return why a module could not look, as findings: what it always returns, ``key``, is not there.
+
+    Its ``failed`` tells nothing, for the role goes on after a failure.
+    """
+    return [] if key in result else [f"could not look: {result.get('msg') or 'the module gave no reason'}"]
+
+
+def migration_rows(result: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of the ledger of migrations."""
+    broken = _broken(result, "current_version")
+    edited = [
+        f"{each['file']} was edited: SHA-256 {each['ledger']} -> {each['found']}"
+        for each in result.get("mismatched", [])
+    ]
+    stopped = [f"{each['version']} stopped at statement {each['statement']}" for each in result.get("unfinished", [])]
+    return [
+        _row(
+            "migrations",
+            "migration conflicts: the files are those that were applied",
+            broken or edited + [f"{name} has no file" for name in result.get("missing", [])],
+            "restore the files; put changes into new migrations",
+        ),
+        _row(
+            "migrations",
+            "every migration is applied",
+            broken or stopped + list(result.get("pending", [])),
+            "run playbooks/migrate.yml",
+        ),
+    ]
+
+
+def partition_rows(result: Mapping[str, Any]) -> list[Row]:
+    """Return a row for each partitioned table."""
+    broken = _broken(result, "tables")
+    if broken:
+        return [_row("partitions", "the partitioned tables can be looked at", broken, "see the finding")]
+    rows = []
+    for table in result.get("tables", []):
+        findings = [table["problem"]] if table["problem"] else []
+        findings += [f"no partition from {each['from']} to {each['to']}" for each in table["missing"]]
+        findings += [f"the detaching of {name} was interrupted" for name in table.get("detach_pending", [])]
+        name = f"{table['table']} is partitioned, with partitions ahead of now"
+        rows.append(_row("partitions", name, findings, "run playbooks/site.yml"))
+    return rows
+
+
+def drift_row(result: Mapping[str, Any], name: str) -> list[Row]:
+    """Return the row of a declaring module that ran in check mode, and a row for each thing that it had to skip."""
+    findings = _broken(result, "queries")
+    if result.get("changed"):
+        findings = findings or [str(query) for query in result["queries"]] or ["something would be changed"]
+    rows = [_row("access", name, findings, "run playbooks/site.yml")]
+    rows += [
+        _row("access", f"not done: {each['what']}", [each["reason"]], each["remedy"], "skipped")
+        for each in result.get("skipped_rights", [])
+    ]
+    return rows
+
+
+def check_rows(result: Mapping[str, Any], *, managed: bool) -> list[Row]:
+    """Return the rows of postgresql_check; on somebody else's server, what is wrong with it is noted."""
+    broken = _broken(result, "results")
+    if broken:
+        return [_row("server", "the database answers", broken, "see the finding")]
+    rows = []
+    for each in result.get("results", []):
+        status = each["status"]
+        if each["group"] == "server" and not managed and status in ("failed", "unknown"):
+            status = "skipped"
+        rows.append(_row(each["group"], each["name"], each["findings"], each["remedy"], status))
+    return rows
+
+
+def health_rows(found: Mapping[str, Any], managed: bool = True) -> list[Row]:
+    """Return all rows from the results of the modules, by name: checks, migrations, partitions, roles, grants."""
+    return [
+        *check_rows(found["checks"], managed=managed),
+        *migration_rows(found["migrations"]),
+        *partition_rows(found["partitions"]),
+        *drift_row(found["roles"], "roles, memberships and passwords are as declared"),
+        *drift_row(found["grants"], "everybody has the declared rights and no others"),
+        *found.get("more", []),
+    ]
+
+
+def health_summary(rows: Sequence[Row]) -> dict[str, int]:
+    """Return the number of rows by status."""
+    counts = Counter(row["status"] for row in rows)
+    return {status: counts.get(status, 0) for status in SHOWN}
+
+
+def health_table(rows: Sequence[Row]) -> str:
+    """Return the rows as a table; under each that does not hold, its findings and its remedy."""
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    wide = max((len(group) for group in groups), default=0)
+    lines = []
+    for group in groups:
+        for row in (row for row in rows if row["group"] == group):
+            lines.append(f"{SHOWN[row['status']]:<8} {group:<{wide}}  {row['name']}")
+            if row["status"] == "ok":
+                continue
+            for finding in row["findings"][:10]:
+                lines += textwrap.wrap(finding, WIDTH, initial_indent=" " * 11 + "- ", subsequent_indent=" " * 13)
+            if len(row["findings"]) > 10:
+                lines.append(" " * 11 + f"- and {len(row['findings']) - 10} more, in the evidence")
+            if row["remedy"]:
+                lines += textwrap.wrap(
+                    f"remedy: {row['remedy']}", WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 13
+                )
+    counts = health_summary(rows)
+    lines.append(", ".join(f"{count} {SHOWN[status]}" for status, count in counts.items() if count))
+    return "\n".join(lines)
+
+
+def canonical_json(value: Any) -> str:
+    """Return the value as canonical JSON: sorted keys, no white space, UTF-8, one way to write each thing."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+class FilterModule:
+    """The filters of the health report."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {
+            "canonical_json": canonical_json,
+            "health_rows": health_rows,
+            "health_summary": health_summary,
+            "health_table": health_table,
+        }
