@@ -109,7 +109,7 @@ def measured(playbook: str, host: str, strategy: str) -> Run:
     seconds = time.monotonic() - begun
     result = json.loads(output[output.index("{") :])
     outcomes = list(results(result))
-    calls = sum(len(outcome.get("results", [None])) for outcome in outcomes)
+    calls = sum(sum(not item.get("skipped") for item in outcome.get("results", [{}])) for outcome in outcomes)
     print(f"  {playbook:28} {host:12} {strategy:14} {seconds:6.1f} s", flush=True)
     return Run(seconds, len(outcomes), calls, result["stats"][host]["changed"])
 

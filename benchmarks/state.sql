@@ -4,7 +4,7 @@ WITH relations AS (
     SELECT c.oid, c.relkind, c.relowner, c.relacl, c.relrowsecurity, c.relpartbound, n.nspname || '.' || c.relname AS name
     FROM pg_class AS c
     JOIN pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE n.nspname = 'audit' AND c.relname !~ '^schema_migration'
+    WHERE n.nspname = 'audit' AND c.relname !~ '^schema_migration' AND c.relkind <> 'I' AND c.relkind <> 'i'
 ), acls AS (
     SELECT 'database' AS kind, current_database() AS name, coalesce(datacl, acldefault('d', datdba)) AS acl
     FROM pg_database
@@ -12,7 +12,7 @@ WITH relations AS (
     UNION ALL
     SELECT 'schema', nspname, coalesce(nspacl, acldefault('n', nspowner)) FROM pg_namespace WHERE nspname IN ('audit', 'public')
     UNION ALL
-    SELECT 'relation', name, coalesce(relacl, acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END, relowner))
+    SELECT 'relation', name, coalesce(relacl, acldefault((CASE relkind WHEN 'S' THEN 's' ELSE 'r' END)::"char", relowner))
     FROM relations
     WHERE relkind IN ('r', 'p', 'S', 'v')
     UNION ALL
@@ -23,7 +23,7 @@ WITH relations AS (
     UNION ALL
     SELECT 'function', p.oid::regprocedure::text, coalesce(p.proacl, acldefault('f', p.proowner))
     FROM pg_proc AS p
-    WHERE p.pronamespace = to_regnamespace('audit')
+    WHERE p.pronamespace = to_regnamespace('audit') AND p.proname !~ '^schema_migration'
     UNION ALL
     SELECT 'default', concat_ws(' ', d.defaclrole::regrole, d.defaclobjtype, n.nspname), d.defaclacl
     FROM pg_default_acl AS d
@@ -36,9 +36,11 @@ WHERE datname = current_database()
 UNION ALL
 SELECT concat_ws(
     ' | ', 'role', rolname, rolsuper, rolinherit, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls,
-    rolconnlimit, rolconfig, rolpassword IS NOT NULL
+    rolconnlimit,
+    (SELECT setconfig FROM pg_db_role_setting WHERE setrole = a.oid AND setdatabase = 0), rolpassword IS NOT NULL,
+    shobj_description(a.oid, 'pg_authid')
 )
-FROM pg_authid
+FROM pg_authid AS a
 WHERE rolname ~ '^audit_'
 UNION ALL
 SELECT concat_ws(' | ', 'member', m.member::regrole, m.roleid::regrole, m.admin_option) FROM pg_auth_members AS m
@@ -68,7 +70,7 @@ SELECT concat_ws(' | ', 'trigger', r.name, pg_get_triggerdef(t.oid)) FROM relati
 JOIN pg_trigger AS t ON t.tgrelid = r.oid AND NOT t.tgisinternal
 UNION ALL
 SELECT concat_ws(' | ', 'function', p.oid::regprocedure, p.proowner::regrole, p.prosecdef, md5(p.prosrc)) FROM pg_proc AS p
-WHERE p.pronamespace = to_regnamespace('audit')
+WHERE p.pronamespace = to_regnamespace('audit') AND p.proname !~ '^schema_migration'
 UNION ALL
 SELECT concat_ws(
     ' | ', 'right', acls.kind, acls.name, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE x.grantee::regrole::text END,
