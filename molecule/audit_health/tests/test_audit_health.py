@@ -1,0 +1,157 @@
+"""Health is green on a host as declared, and red, with the remedy, for each thing that is broken."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+BREAKS = {
+    "a right to delete": (
+        "GRANT DELETE ON audit.audit_log TO audit_writer",
+        "REVOKE DELETE ON audit.audit_log FROM audit_writer",
+        ["append-only in the catalog", "audit_writer tried to change", "everybody has the declared rights"],
+    ),
+    "a right on a partition": (
+        "DO $$ BEGIN EXECUTE (SELECT format('GRANT SELECT ON %s TO audit_reader', min(inhrelid::regclass::text)) "
+        "FROM pg_inherits WHERE inhparent = 'audit.audit_log'::regclass); END $$",
+        "DO $$ BEGIN EXECUTE (SELECT format('REVOKE SELECT ON %s FROM audit_reader', min(inhrelid::regclass::text)) "
+        "FROM pg_inherits WHERE inhparent = 'audit.audit_log'::regclass); END $$",
+        ["nobody but the owner has rights on a partition"],
+    ),
+    "a right of PUBLIC": (
+        "GRANT SELECT ON audit.audit_retention_policy TO PUBLIC",
+        "REVOKE SELECT ON audit.audit_retention_policy FROM PUBLIC",
+        ["PUBLIC has no rights"],
+    ),
+    "a superuser": (
+        "ALTER ROLE audit_reader SUPERUSER",
+        "ALTER ROLE audit_reader NOSUPERUSER",
+        ["none has a superuser's rights", "roles, memberships and passwords"],
+    ),
+    "another password": (
+        "ALTER ROLE audit_verifier PASSWORD 'another-one'",
+        None,
+        ["audit_verifier logs in with the vault's password"],
+    ),
+    "a missing extension": ("DROP EXTENSION pgcrypto", "CREATE EXTENSION pgcrypto SCHEMA public", ["extensions"]),
+    "an edited ledger": (
+        "UPDATE audit.schema_migrations SET checksum = repeat('0', 64) WHERE version = '0001'",
+        None,
+        ["migration conflicts"],
+    ),
+    "a pending migration": (
+        "DELETE FROM audit.schema_migrations WHERE version = '0008'",
+        None,
+        ["every migration is applied"],
+    ),
+    "a missing partition": (
+        "DO $$ BEGIN EXECUTE (SELECT format('DROP TABLE %s', max(inhrelid::regclass::text)) "
+        "FROM pg_inherits WHERE inhparent = 'audit.error_log'::regclass); END $$",
+        None,
+        ["audit.error_log is partitioned"],
+    ),
+    "a missing policy": (
+        "UPDATE audit.audit_retention_policy SET policy_name = 'gone' WHERE policy_name = 'minimal'",
+        "UPDATE audit.audit_retention_policy SET policy_name = 'minimal' WHERE policy_name = 'gone'",
+        ["the four retention policies"],
+    ),
+    "a foreign key that is not validated": (
+        "ALTER TABLE audit.report_executions ADD CONSTRAINT probe FOREIGN KEY (report_config_id) "
+        "REFERENCES audit.scheduled_reports (id) NOT VALID",
+        "ALTER TABLE audit.report_executions DROP CONSTRAINT probe",
+        ["dependency ordering"],
+    ),
+    "a client encoding": (
+        "ALTER ROLE audit_reader SET client_encoding = 'LATIN1'",
+        "ALTER ROLE audit_reader RESET client_encoding",
+        ["makes clients speak another encoding"],
+    ),
+    "a setting that waits for a restart": (
+        "ALTER SYSTEM SET max_connections = 101",
+        "ALTER SYSTEM RESET max_connections",
+        ["no setting waits for a restart"],
+    ),
+    "quieter logs": (
+        "ALTER SYSTEM SET log_connections = off",
+        "ALTER SYSTEM RESET log_connections",
+        ["what is logged"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def saved(hosts):
+    """Keep what some breaks cannot put back by themselves."""
+    (host,) = hosts.values()
+    ledger = host.sql("SELECT version, checksum FROM audit.schema_migrations", "audit_db")
+    return dict(line.split("\t") for line in ledger.splitlines())
+
+
+def health(playbook, *arguments):
+    return playbook("auditdb.postgresql.health", *arguments)
+
+
+def test_green_and_evidence(playbook, scenario):
+    run = health(playbook)
+    assert run.code == 0, run.output
+    assert run.changed == 0
+    assert " ok" in run.output and "FAILED" not in run.output
+    newest = max((scenario / "inventory/.state/evidence/health").glob("*.json"), key=lambda file: file.stat().st_mtime)
+    evidence = json.loads(newest.read_text())
+    assert evidence["verdict"] == "ok" and evidence["summary"]["failed"] == 0
+    assert {"at", "database", "host", "results", "summary", "verdict"} <= set(evidence)
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_each_break_is_found_with_its_remedy(database_host, playbook, saved, what):
+    broken, mended, lines = BREAKS[what]
+    database_host.sql(broken, "audit_db")
+    if "SYSTEM" in broken:
+        database_host.sql("SELECT pg_reload_conf()")
+    try:
+        run = health(playbook)
+    finally:
+        if mended:
+            database_host.sql(mended, "audit_db")
+        if "SYSTEM" in broken:
+            database_host.sql("SELECT pg_reload_conf()")
+        if "ledger" in what:
+            statement = f"UPDATE audit.schema_migrations SET checksum = '{saved['0001']}' WHERE version = '0001'"
+            database_host.sql(statement, "audit_db")
+        if what == "a pending migration":
+            database_host.sql("DROP TABLE audit.ingest_cursor", "audit_db")
+        if not mended:
+            assert playbook().code == 0
+    assert run.code != 0, run.output
+    failed = [line for line in run.output.splitlines() if "FAILED" in line]
+    for expected in lines:
+        assert any(expected in line for line in failed), run.output
+    assert "remedy:" in run.output
+
+
+def test_a_trusting_rule_is_found(database_host, playbook):
+    hba = "/etc/postgresql/17/main/pg_hba.conf"
+    database_host.run("sh", "-c", f"cp -p {hba} /root/hba && echo 'host all all 0.0.0.0/0 trust' >> {hba}")
+    try:
+        run = health(playbook)
+    finally:
+        database_host.run("cp", "-p", "/root/hba", hba)
+    assert run.code != 0
+    assert any("nobody is trusted" in line for line in run.output.splitlines() if "FAILED" in line)
+
+
+def test_an_unreachable_server_is_a_finding_and_not_silence(database_host, playbook):
+    database_host.run("systemctl", "stop", "postgresql@17-main")
+    try:
+        run = health(playbook)
+    finally:
+        database_host.run("systemctl", "start", "postgresql@17-main")
+    assert run.code != 0
+    assert "could not look" in run.output
+    assert not [line for line in run.output.splitlines() if line.strip().startswith("ok  ") and "migrations" in line]
+
+
+def test_green_again(playbook):
+    run = health(playbook)
+    assert run.code == 0, run.output

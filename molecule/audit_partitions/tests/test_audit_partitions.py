@@ -1,0 +1,84 @@
+"""Partitions exist ahead of now; what would make them lie is refused."""
+
+from __future__ import annotations
+
+import datetime
+import json
+
+import pytest
+
+TABLES = ["audit_log", "audit_integrity_log", "error_log"]
+
+
+def partitions(host, table):
+    found = host.sql(f"SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit.{table}'::regclass", "audit_db")
+    return int(found)
+
+
+def declare(playbook, *tables, check=False):
+    given = json.dumps({"audit_tables": list(tables)})
+    return playbook("auditdb.postgresql.database", "-e", given, *(["--check", "--diff"] if check else []))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_this_month_and_six_more(database_host, table):
+    assert partitions(database_host, table) == 7
+    now = datetime.datetime.now(datetime.UTC)
+    assert database_host.sql(f"SELECT to_regclass('audit.{table}_{now:%Y_%m}') IS NOT NULL", "audit_db") == "t"
+
+
+def test_more_are_shown_then_made(database_host, playbook):
+    wanted = {"table": "audit.error_log", "interval": "month", "premake": 9}
+    run = declare(playbook, wanted, check=True)
+    assert run.code == 0 and run.changed > 0
+    assert "CREATE TABLE" in run.output and "ATTACH PARTITION" in run.output
+    assert partitions(database_host, "error_log") == 7
+    assert declare(playbook, wanted).code == 0
+    assert partitions(database_host, "error_log") == 10
+    assert declare(playbook, wanted).changed == 0
+
+
+def test_a_removed_partition_is_made_again(database_host, playbook):
+    database_host.sql("DROP TABLE audit.error_log_" + _month(2), "audit_db")
+    run = playbook()
+    assert run.code == 0, run.output
+    assert database_host.sql(f"SELECT to_regclass('audit.error_log_{_month(2)}') IS NOT NULL", "audit_db") == "t"
+
+
+def test_a_plain_table_is_explained(database_host, playbook):
+    database_host.sql("CREATE TABLE audit.plain (at timestamptz)", "audit_db")
+    run = declare(playbook, {"table": "audit.plain", "interval": "month", "premake": 1})
+    assert run.code != 0
+    assert "is not partitioned" in run.text and "42P17" in run.text and "convert_to_partitioned.yml" in run.text
+    database_host.sql("DROP TABLE audit.plain", "audit_db")
+
+
+def test_an_unrelated_table_with_the_name_is_refused(database_host, playbook):
+    name = f"audit.error_log_{_month(8)}"
+    database_host.sql(f"DROP TABLE IF EXISTS {name}; CREATE TABLE {name} (a int)", "audit_db")
+    before = partitions(database_host, "error_log")
+    run = declare(playbook, {"table": "audit.error_log", "interval": "month", "premake": 9})
+    assert run.code != 0 and name.partition(".")[2] in run.output
+    assert partitions(database_host, "error_log") == before
+    database_host.sql(f"DROP TABLE {name}", "audit_db")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"table": "audit_log", "interval": "month"},
+        {"table": "audit.audit_log", "interval": "fortnight"},
+        {"table": "audit.audit_log", "interval": "month", "premake": 0},
+    ],
+)
+def test_bad_input_is_named_before_anything_changes(playbook, entry):
+    run = declare(playbook, entry)
+    assert run.code != 0
+    assert "audit_partitions_tables" in run.output
+    assert run.changed == 0
+
+
+def _month(ahead: int) -> str:
+    now = datetime.datetime.now(datetime.UTC)
+    month = now.year * 12 + now.month - 1 + ahead
+    return f"{month // 12}_{month % 12 + 1:02d}"

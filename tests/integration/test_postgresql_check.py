@@ -1,0 +1,118 @@
+"""postgresql_check against real servers: it finds, it proves refusals, and it changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def roles(database, role_prefix):
+    writer = f"{role_prefix}writer"
+    database.query("CREATE TABLE log (id bigint GENERATED ALWAYS AS IDENTITY, a text)")
+    database.query(f"CREATE ROLE {writer} LOGIN PASSWORD 'of the test'; GRANT INSERT ON log TO {writer}")
+    yield {"writer": writer, "passwords": {writer: "of the test"}}
+    database.query(f"DROP OWNED BY {writer}")
+    database.query(f"DROP ROLE {writer}")
+
+
+def check(database, *checks, **options):
+    return database.module(
+        "postgresql_check",
+        checks=[{"name": f"check {number}", **each} for number, each in enumerate(checks)],
+        **options,
+    )
+
+
+def statuses(result):
+    assert result["changed"] is False
+    return [each["status"] for each in result["results"]]
+
+
+def test_a_query_holds_when_it_returns_nothing(database):
+    result = check(
+        database,
+        {"query": "SELECT 1 WHERE false"},
+        {"query": "SELECT name, 'x' AS y FROM (VALUES ('a'), ('ไทย')) AS v (name)"},
+        {"query": "SELECT %(a)s::text WHERE '%%' = '%%'", "parameters": {"a": "one"}},
+    )
+    assert statuses(result) == ["ok", "failed", "failed"]
+    assert result["results"][1]["findings"] == ["name=a, y=x", "name=ไทย, y=x"]
+    assert result["results"][2]["findings"] == ["one"]
+    assert result["summary"] == {"ok": 1, "failed": 2}
+
+
+def test_none_stops_the_others(database):
+    result = check(database, {"query": "SELECT broken"}, {"query": "SELECT 1/0"}, {"query": "SELECT 1 WHERE false"})
+    assert statuses(result) == ["failed", "failed", "ok"]
+    assert "42703" in result["results"][0]["findings"][0]
+
+
+def test_a_query_cannot_write(database):
+    database.query("CREATE TABLE t (a int)")
+    result = check(database, {"query": "INSERT INTO t VALUES (1) RETURNING a"})
+    assert statuses(result) == ["failed"] and "25006" in result["results"][0]["findings"][0]
+
+
+@pytest.mark.parametrize("login", [True, False])
+def test_refusals_are_tried(database, roles, login):
+    role = roles["writer"]
+    options = {"role_logins": {"passwords": roles["passwords"], "login_host": database.server.host}} if login else {}
+    result = check(
+        database,
+        {"statements": ["DELETE FROM log WHERE false", "TRUNCATE log"], "role": role, "refused": ["42501"]},
+        {"statements": ["INSERT INTO log (a) VALUES ('x')"], "role": role, "refused": ["42501"]},
+        {"statements": ["INSERT INTO log (a) VALUES ('x')"], "role": role, "accepted": True},
+        {"statements": ["SELECT a FROM log"], "role": role, "accepted": True},
+        {"statements": ["SELECT * FROM nowhere"], "role": role, "refused": ["42501"]},
+        **options,
+    )
+    assert statuses(result) == ["ok", "failed", "ok", "failed", "failed"]
+    assert "accepted, and must be refused" in result["results"][1]["findings"][0]
+    assert "not proven" in result["results"][4]["findings"][0]
+    assert database.value("SELECT count(*) FROM log") == 0
+
+
+def test_a_wrong_password_is_found(database, roles):
+    result = check(
+        database,
+        {"statements": ["SELECT 1"], "role": roles["writer"], "accepted": True},
+        role_logins={"passwords": {roles["writer"]: "wrong"}, "login_host": database.server.host},
+    )
+    assert statuses(result) == ["failed"] and "28P01" in result["results"][0]["findings"][0]
+
+
+def test_a_login_that_may_not_look_is_unknown_and_not_ok(database, roles):
+    login = {"login_user": roles["writer"], "login_password": "of the test"}
+    result = check(
+        database,
+        {"query": "SELECT rolname FROM pg_authid"},
+        {"statements": ["SELECT 1"], "role": "postgres", "refused": ["42501"]},
+        **login,
+    )
+    assert statuses(result) == ["unknown", "unknown"]
+
+
+def test_a_lock_does_not_hang_it(database):
+    database.query("CREATE TABLE t (a int)")
+    holder = database.server.connect(database.name)
+    holder.autocommit = False
+    holder.cursor().execute("LOCK TABLE t")
+    result = check(database, {"query": "SELECT * FROM t"}, {"query": "SELECT 1 WHERE false"}, lock_timeout="100ms")
+    assert statuses(result) == ["failed", "ok"]
+    assert "55P03" in result["results"][0]["findings"][0]
+    holder.close()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {},
+        {"query": "SELECT 1", "statements": ["SELECT 1"]},
+        {"query": "SELECT 1", "accepted": True},
+        {"statements": ["SELECT 1"]},
+        {"statements": ["SELECT 1"], "accepted": True, "refused": ["42501"]},
+    ],
+)
+def test_a_check_that_says_nothing_or_two_things_is_refused(database, bad):
+    failed = database.failure("postgresql_check", checks=[{"name": "the bad one", **bad}])
+    assert "the bad one" in failed["msg"] and failed["remedy"]

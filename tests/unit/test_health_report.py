@@ -1,0 +1,82 @@
+"""The health report: whatever could not be looked at is a finding, never silence."""
+
+from __future__ import annotations
+
+import json
+
+from ansible_collections.auditdb.postgresql.plugins.filter.health import (
+    canonical_json,
+    health_rows,
+    health_summary,
+    health_table,
+)
+
+GOOD = {
+    "checks": {"results": [{"name": "c", "group": "server", "status": "ok", "findings": [], "remedy": "r"}]},
+    "migrations": {"current_version": "1", "pending": [], "mismatched": [], "missing": [], "unfinished": []},
+    "partitions": {"tables": [{"table": "a.b", "problem": None, "missing": [], "detach_pending": []}]},
+    "roles": {"changed": False, "queries": []},
+    "grants": {"changed": False, "queries": []},
+}
+
+
+def failed(found, managed=True):
+    return [row["name"] for row in health_rows({**GOOD, **found}, managed) if row["status"] == "failed"]
+
+
+def test_all_is_well():
+    assert failed({}) == []
+
+
+def test_a_module_that_failed_is_a_finding_even_when_its_failure_was_waived():
+    for name in GOOD:
+        assert failed({name: {"failed": False, "changed": False, "msg": "connection refused"}}), name
+
+
+def test_findings():
+    migrations = {**GOOD["migrations"], "pending": ["2_x.sql"]}
+    assert failed({"migrations": migrations}) == ["every migration is applied"]
+    edited = {**GOOD["migrations"], "mismatched": [{"file": "f", "ledger": "a", "found": "b"}]}
+    assert len(failed({"migrations": edited})) == 1
+    table = {"table": "a.b", "problem": None, "missing": [{"from": "x", "to": "y"}]}
+    assert len(failed({"partitions": {"tables": [table]}})) == 1
+    assert len(failed({"grants": {"changed": True, "queries": ["GRANT"]}})) == 1
+    assert len(failed({"roles": {"changed": True, "queries": []}})) == 1
+
+
+def test_somebody_elses_server_is_noted_and_not_failed():
+    bad = {"results": [{"name": "c", "group": "server", "status": "failed", "findings": ["x"], "remedy": ""}]}
+    assert failed({"checks": bad}) == ["c"]
+    assert failed({"checks": bad}, managed=False) == []
+    rows = health_rows({**GOOD, "checks": bad}, False)
+    assert rows[0]["status"] == "skipped" and rows[0]["findings"] == ["x"]
+
+
+def test_what_was_skipped_is_said():
+    skipped = {"changed": False, "queries": [], "skipped_rights": [{"what": "w", "reason": "why", "remedy": "r"}]}
+    rows = health_rows({**GOOD, "roles": skipped})
+    assert health_summary(rows)["skipped"] == 1
+    assert "not done: w" in health_table(rows) and "why" in health_table(rows)
+
+
+def test_the_table_shows_remedies_and_counts():
+    table = health_table(
+        [
+            {
+                "group": "g",
+                "name": "n",
+                "status": "failed",
+                "findings": [f"f{n}" for n in range(12)],
+                "remedy": "do it",
+            },
+            {"group": "g", "name": "m", "status": "ok", "findings": [], "remedy": "not shown"},
+        ]
+    )
+    assert "remedy: do it" in table and "not shown" not in table
+    assert "and 2 more" in table
+    assert table.splitlines()[-1] == "1 ok, 1 FAILED"
+
+
+def test_canonical_json_has_one_way_to_write_a_thing():
+    assert canonical_json({"b": 1, "a": ["ไทย"]}) == '{"a":["ไทย"],"b":1}'
+    assert json.loads(canonical_json({"a": 1})) == {"a": 1}
