@@ -16,11 +16,8 @@ def roles(database, role_prefix):
 
 
 def check(database, *checks, **options):
-    return database.module(
-        "postgresql_check",
-        checks=[{"name": f"check {number}", **each} for number, each in enumerate(checks)],
-        **options,
-    )
+    named = [{"name": f"check {number}", **each} for number, each in enumerate(checks)]
+    return database.module("postgresql_check", checks=named, **options)
 
 
 def statuses(result):

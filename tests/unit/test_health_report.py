@@ -60,15 +60,10 @@ def test_what_was_skipped_is_said():
 
 
 def test_the_table_shows_remedies_and_counts():
+    many = [f"finding {number}" for number in range(12)]
     table = health_table(
         [
-            {
-                "group": "g",
-                "name": "n",
-                "status": "failed",
-                "findings": [f"f{n}" for n in range(12)],
-                "remedy": "do it",
-            },
+            {"group": "g", "name": "n", "status": "failed", "findings": many, "remedy": "do it"},
             {"group": "g", "name": "m", "status": "ok", "findings": [], "remedy": "not shown"},
         ]
     )
