@@ -18,7 +18,8 @@ if compgen -G "$copy/tests/sanity/ignore*" >/dev/null; then
     exit 1
 fi
 
-antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self "$copy"
+failed=0
+antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self "$copy" || failed=1
 
 # Its virtual environments get pip from a host that is not reachable everywhere. Python's own ensurepip will do.
 export PIP_CONFIG_FILE=${PIP_CONFIG_FILE:-$HOME/.config/pip/pip.conf}
@@ -28,8 +29,9 @@ mkdir -p "${pip%/*}"
 printf 'import subprocess\nimport sys\n\nsubprocess.check_call([sys.executable, "-m", "ensurepip", "--upgrade"])\n' >"$pip"
 
 cd "$copy"
-ansible-test sanity --color no --python "$python" "$@" 2>&1 | tee ../../../log
+ansible-test sanity --color no --python "$python" "$@" 2>&1 | tee ../../../log || failed=1
 if grep -q "All targets skipped" ../../../log; then
     echo "ansible-test found nothing to check" >&2
     exit 1
 fi
+exit "$failed"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 PUBLIC = "PUBLIC"
 
@@ -76,7 +77,7 @@ class Default:
         return f"{self.kind}s to come of {self.owner}" + (f" in schema {self.schema}" if self.schema else "")
 
 
-Target = Item | Default
+Target: TypeAlias = "Item | Default"
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class SettingChange:
     value: str | None
 
 
-AnyChange = Change | SchemaChange | SettingChange
+AnyChange: TypeAlias = "Change | SchemaChange | SettingChange"
 
 
 @dataclass(frozen=True)

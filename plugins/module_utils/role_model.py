@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 # The attributes of a role that are on or off, in the order in which they are written.
 FLAGS = ("login", "superuser", "createdb", "createrole", "inherit", "replication", "bypassrls")
@@ -159,7 +160,7 @@ class DropRole:
     name: str
 
 
-Change = CreateRole | AlterRole | SetPassword | Setting | Comment | Grant | Revoke | DropRole
+Change: TypeAlias = "CreateRole | AlterRole | SetPassword | Setting | Comment | Grant | Revoke | DropRole"
 
 
 @dataclass(frozen=True)

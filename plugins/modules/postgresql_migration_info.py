@@ -20,7 +20,7 @@ options:
         actions do.
       - C(NNNN_description.sql) applies, C(NNNN_description.down.sql) reverts and C(NNNN_description.verify.sql)
         verifies; the last two are optional.
-      - The line C(-- migrate: no-transaction) marks a migration whose statements run one by one outside a transaction.
+      - "The line C(-- migrate: no-transaction) marks a migration whose statements run one by one, in no transaction."
       - A verification raises an error or returns a single false when the migration did not do what it should. It
         runs read-only, before the migration is committed.
     type: path

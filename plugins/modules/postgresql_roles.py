@@ -116,7 +116,7 @@ options:
     description:
       - What happens when the login may not make some of the changes.
       - V(fail) changes nothing and names them all.
-      - V(skip) makes the others, and returns those in RV(skipped).
+      - V(skip) makes the others, and returns those in RV(skipped_rights).
     type: str
     choices: [fail, skip]
     default: fail
