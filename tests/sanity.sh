@@ -7,6 +7,9 @@ export PATH="$PWD/.venv/bin:$PATH"
 copy=$PWD/.build/sanity/ansible_collections/auditdb/postgresql
 python=$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
+mkdir -p .build
+exec 9>.build/sanity.lock
+flock 9  # one at a time: the copy is shared
 rm -rf "$copy"
 mkdir -p "$copy"
 # Without molecule, which no user installs, and whose hosts share the example inventory's group_vars by links.
