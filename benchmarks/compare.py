@@ -98,8 +98,20 @@ def ansible(playbook: str, host: str = "", strategy: str = "mitogen_linear") -> 
         command += ["-e", f"audit_hosts={host}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+        sys.exit(f"{' '.join(command)} failed:\n{failures(done.stdout) or done.stdout}\n{done.stderr}")
     return done.stdout
+
+
+def failures(output: str) -> str:
+    """Return what the failed tasks said."""
+    plays = json.loads(output[output.index("{") :])["plays"] if "{" in output else []
+    return "\n".join(
+        f"{task['task']['name']}: {outcome.get('msg')}"
+        for play in plays
+        for task in play["tasks"]
+        for outcome in task["hosts"].values()
+        if outcome.get("failed")
+    )
 
 
 def measured(playbook: str, host: str, strategy: str) -> Run:
