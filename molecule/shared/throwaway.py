@@ -82,7 +82,7 @@ class Host:
             "hostaddr": self.address,
             "dbname": database,
             "user": user,
-            "password": secrets["audit_passwords"][user],
+            "password": secrets["audit_passwords"].get(user),
             "sslmode": "verify-full",
             "sslrootcert": str(self.inventory / ".state/tls/ca.crt"),
             "connect_timeout": 5,
