@@ -14,7 +14,8 @@ export ANSIBLE_HOST_PATTERN_MISMATCH := error
 export ANSIBLE_PIPELINING := true
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHONDONTWRITEBYTECODE := 1
-export SQL
+# As it was typed: make would read a dollar sign in it.
+export STATEMENT := $(value SQL)
 
 PACKAGE := ansible_collections.auditdb.postgresql
 PLAY = ansible-playbook -i $(INVENTORY)
@@ -50,7 +51,7 @@ psql: .venv/.installed ## Open the database
 
 .PHONY: query
 query: .venv/.installed ## Print bare values, tab-separated: make query SQL="select 1"
-	@molecule/shared/psql $(INVENTORY) "$$SQL"
+	@molecule/shared/psql $(INVENTORY) "$$STATEMENT"
 
 .PHONY: down
 down: .venv/.installed ## Remove the throwaway hosts of the inventory and what was made for them
