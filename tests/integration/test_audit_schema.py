@@ -779,9 +779,7 @@ def test_the_module_applies_and_reverts_them(empty):
     run_by_hand = {("relation", name) for name in COLUMNS}
     assert run_by_hand <= {row[:2] for row in catalog(empty)}
     assert migrate(empty, state="reverted", target="0")["reverted"] == versions[::-1]
-    assert {name.split("_event")[0] for kind, name, _d in catalog(empty) if kind == "relation"} >= {
-        "schema_migrations"
-    }
+    assert {name.split("_event")[0] for kind, name, _d in catalog(empty) if kind == "relation"} >= {"schema_migrations"}
     assert not run_by_hand & {row[:2] for row in catalog(empty)}
     assert migrate(empty)["applied"] == versions
 
