@@ -2,18 +2,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Judge, without a database, what a check returned."""
+"""Judge, without a database, what checks returned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 
 INSUFFICIENT_PRIVILEGE = "42501"
 OK, FAILED, UNKNOWN = "ok", "failed", "unknown"
+SHOWN = 100  # characters of a statement in a finding
+
+Row = Mapping[str, Any]
+# A statement that was tried, and its error.
+Attempt = tuple[str, "PostgresqlError | None"]
 
 
 @dataclass(frozen=True)
@@ -21,63 +26,77 @@ class Verdict:
     """The outcome of one check."""
 
     status: str
-    findings: list[str] = field(default_factory=list)
+    findings: tuple[str, ...] = ()
 
 
 def validate(checks: Sequence[Mapping[str, Any]]) -> None:
-    """Raise where a check does not say exactly one thing."""
-    for check in checks:
-        name = check["name"]
-        if bool(check.get("query")) == bool(check.get("statements")):
-            raise PostgresqlError(f"checks: '{name}' needs either query or statements", remedy="give one of them")
-        if check.get("query") and (check.get("refused") or check.get("accepted")):
-            raise PostgresqlError(
-                f"checks: '{name}' has a query, which is neither refused nor accepted", remedy="use statements"
-            )
-        if check.get("statements") and bool(check.get("refused")) == bool(check.get("accepted")):
-            raise PostgresqlError(
-                f"checks: '{name}' must say whether its statements are refused or accepted",
-                remedy="give refused: [SQLSTATE] or accepted: true",
-            )
+    """Raise where a check does not say exactly one thing, naming all such checks."""
+    wrong = [f"'{check['name']}' {problem}" for check in checks for problem in _problems(check)]
+    if wrong:
+        raise PostgresqlError(
+            f"checks: {'; '.join(wrong)}. Nothing was checked",
+            remedy="give each either a query, or statements with refused: [SQLSTATE] or accepted: true",
+        )
 
 
-def render(row: Mapping[str, Any]) -> str:
-    """Return a finding's row as text: the bare value of a single column, name=value pairs of several."""
+def _problems(check: Mapping[str, Any]) -> list[str]:
+    problems = []
+    sources = [name for name in ("query", "statements") if check.get(name)]
+    if len(sources) != 1:
+        problems.append(f"has {' and '.join(sources) or 'neither a query nor statements'}")
+    expects = bool(check.get("refused")) + bool(check.get("accepted"))
+    if check.get("query") and expects:
+        problems.append("has a query, which is neither refused nor accepted")
+    if not check.get("query") and expects != 1:
+        problems.append("must say either what its statements are refused with, or that they are accepted")
+    if check.get("advisory") and not check.get("query"):
+        problems.append("is advisory, which only a query can be")
+    return problems
+
+
+def render(row: Row) -> str:
+    """Return a finding as text: the bare value of a single column, name=value pairs of several."""
     if len(row) == 1:
         return str(next(iter(row.values())))
     return ", ".join(f"{name}={value}" for name, value in row.items())
 
 
-def judge_query(rows: Sequence[Mapping[str, Any]] | None, error: PostgresqlError | None) -> Verdict:
-    """Return the verdict on a query: it holds when it returns no row."""
-    if error is not None:
-        if error.sqlstate == INSUFFICIENT_PRIVILEGE:
-            return Verdict(UNKNOWN, [f"this login may not look: {error.message}"])
-        return Verdict(FAILED, [_told(error)])
-    findings = [render(row) for row in rows or ()]
-    return Verdict(FAILED if findings else OK, findings)
+def judge_error(error: PostgresqlError) -> Verdict:
+    """Return the verdict on a question that could not be answered: never that it holds."""
+    if error.sqlstate == INSUFFICIENT_PRIVILEGE:
+        return Verdict(UNKNOWN, (f"this login may not look: {error.message}",))
+    return Verdict(FAILED, (told(error),))
 
 
-def judge_statements(check: Mapping[str, Any], errors: Mapping[str, PostgresqlError | None]) -> Verdict:
+def judge_rows(rows: Sequence[Row], *, advisory: bool = False) -> Verdict:
+    """Return the verdict on a query: it holds when it returned no row, or when its rows only inform."""
+    findings = tuple(render(row) for row in rows)
+    return Verdict(FAILED if findings and not advisory else OK, findings)
+
+
+def judge_attempts(check: Mapping[str, Any], attempts: Sequence[Attempt]) -> Verdict:
     """Return the verdict on statements that are all to be accepted, or all to be refused with one of some SQLSTATEs."""
-    findings = [
-        f"{statement}: {problem}"
-        for statement, error in errors.items()
-        for problem in [_problem(check, error)]
-        if problem is not None
-    ]
+    problems = [(text, _problem(check, error)) for text, error in attempts]
+    findings = tuple(f"{_shortened(text)}: {problem}" for text, problem in problems if problem)
     return Verdict(FAILED if findings else OK, findings)
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _problem(check: Mapping[str, Any], error: PostgresqlError | None) -> str | None:
     if check.get("accepted"):
-        return None if error is None else f"refused, {_told(error)}"
+        return None if error is None else f"refused, {told(error)}"
     if error is None:
         return "accepted, and must be refused"
     if error.sqlstate not in check["refused"]:
-        return f"not proven, it failed for another reason: {_told(error)}"
+        return f"not proven, it failed for another reason: {told(error)}"
     return None
 
 
-def _told(error: PostgresqlError) -> str:
-    return f"{error.message} (SQLSTATE {error.sqlstate})" if error.sqlstate else error.message
+def told(error: PostgresqlError) -> str:
+    """Return the error in one line, with its SQLSTATE where there is one."""
+    message = " ".join(error.message.split())
+    return f"{message} (SQLSTATE {error.sqlstate})" if error.sqlstate else message

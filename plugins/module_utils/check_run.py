@@ -11,37 +11,56 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.check_plan import (
+    FAILED,
+    INSUFFICIENT_PRIVILEGE,
     UNKNOWN,
     Verdict,
-    judge_query,
-    judge_statements,
+    judge_attempts,
+    judge_error,
+    judge_rows,
+    told,
 )
-from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session, connect
+from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Row, Session, connect
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 
 
-class Checker:
-    """Runs checks over one connection a role, opened when it is first needed."""
+class RoleUnusableError(Exception):
+    """The check could not be run as its role; ``verdict`` says why."""
 
-    def __init__(self, login: Mapping[str, Any], role_logins: Mapping[str, Any], timeouts: Mapping[str, str]) -> None:
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__()
+        self.verdict = verdict
+
+
+class Checker:
+    """Runs checks over one connection a login, made when first needed and made again when it breaks."""
+
+    def __init__(self, session: Session, login: Mapping[str, Any], role_logins: Mapping[str, Any]) -> None:
         self.login = login
-        self.role_logins = role_logins
-        self.timeouts = timeouts
-        self.sessions: dict[str, Session] = {}
+        self.passwords: Mapping[str, str] = {
+            role: str(password) for role, password in (role_logins.get("passwords") or {}).items() if password
+        }
+        self.role_options = {
+            name: value for name, value in role_logins.items() if name != "passwords" and value is not None
+        }
+        self.sessions: dict[str, Session] = {"": self._prepared(session)}
+        self.refused: dict[str, PostgresqlError] = {}
+        self.acted_as: dict[str, str] = {}
 
     def run(self, check: Mapping[str, Any]) -> dict[str, Any]:
         """Return the result of one check; whatever goes wrong is a result too."""
         begun = time.monotonic()
         try:
             verdict = self._verdict(check)
-        except PostgresqlError as error:  # the login itself, or the change of role
-            told = error.as_failure()["msg"]
-            verdict = Verdict(UNKNOWN if self._cannot_become(check, error) else "failed", [told])
+        except PostgresqlError as error:
+            verdict = judge_error(error)
+        except RoleUnusableError as refusal:
+            verdict = refusal.verdict
         return {
             "name": check["name"],
             "group": check["group"],
             "status": verdict.status,
-            "findings": verdict.findings,
+            "findings": list(verdict.findings),
             "remedy": check["remedy"],
             "duration_ms": round((time.monotonic() - begun) * 1000),
         }
@@ -51,50 +70,64 @@ class Checker:
         for session in self.sessions.values():
             session.connection.close()
 
-    def _cannot_become(self, check: Mapping[str, Any], error: PostgresqlError) -> bool:
-        return bool(check.get("role")) and not self._password(check["role"]) and error.sqlstate == "42501"
-
-    def _password(self, role: str | None) -> str | None:
-        passwords: Mapping[str, str] = self.role_logins.get("passwords") or {}
-        return passwords.get(role) if role else None
-
     def _verdict(self, check: Mapping[str, Any]) -> Verdict:
-        session = self._session(check)
-        role = check.get("role")
-        become = role if role and not self._password(role) else None
+        role = check.get("role") or ""
         if check.get("query"):
-            return judge_query(*self._attempt(session, check["query"], check, become, read_only=True))
-        return judge_statements(
-            check,
-            {text: self._attempt(session, text, check, become, read_only=False)[1] for text in check["statements"]},
+            rows, error = self._attempt(role, check["query"], check.get("parameters"), read_only=True)
+            return judge_error(error) if error else judge_rows(rows, advisory=check["advisory"])
+        texts = check["statements"]
+        return judge_attempts(
+            check, [(text, self._attempt(role, text, check.get("parameters"), read_only=False)[1]) for text in texts]
         )
 
-    @staticmethod
     def _attempt(
-        session: Session, text: str, check: Mapping[str, Any], become: str | None, *, read_only: bool
-    ) -> tuple[Sequence[Mapping[str, Any]] | None, PostgresqlError | None]:
-        """Run SQL in a transaction that is rolled back; only the error of the SQL itself is returned."""
+        self, role: str, text: str, parameters: Mapping[str, Any] | None, *, read_only: bool
+    ) -> tuple[Sequence[Row], PostgresqlError | None]:
+        """Run SQL in a transaction that is rolled back; return its rows, and its own error if it failed."""
+        session = self._session(role)
         with session.discarded():
-            if become:
-                session.query("SELECT pg_catalog.set_config('role', %s, true)", (become,))
+            if role and role not in self.passwords:
+                self._become(session, role)
             if read_only:
                 session.query("SET TRANSACTION READ ONLY")
             try:
-                return session.query(text, check.get("parameters") or None), None
+                return session.query(text, parameters or None), None
             except PostgresqlError as error:
-                return None, error
+                return [], error
 
-    def _session(self, check: Mapping[str, Any]) -> Session:
-        role = check.get("role")
-        password = self._password(role)
-        key = role if password else ""
-        session = self.sessions.get(key or "")
+    def _session(self, role: str) -> Session:
+        """Return the role's own connection where its password is known, else that of the login."""
+        key = role if role in self.passwords else ""
+        if key in self.refused:
+            reason = f"not tried, for the login failed: {told(self.refused[key])}"
+            raise RoleUnusableError(Verdict(UNKNOWN, (reason,)))
+        session = self.sessions.get(key)
         if session is None or session.connection.closed:
             options = dict(self.login)
-            if password:
-                options |= {name: value for name, value in self.role_logins.items() if name != "passwords"}
-                options |= {"login_user": role, "login_password": password, "session_role": None}
-            session = self.sessions[key or ""] = connect(options)
-            for name, value in self.timeouts.items():
-                session.query("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
+            if key:
+                options |= {"login_user": role, "login_password": self.passwords[role], "session_role": None}
+                options |= self.role_options
+            try:
+                session = self.sessions[key] = self._prepared(connect(options))
+            except PostgresqlError as error:
+                self.refused[key] = error
+                self.acted_as[role] = "the login failed"
+                raise RoleUnusableError(Verdict(FAILED, (f"the login failed: {told(error)}",))) from error
+            if key:
+                self.acted_as[role] = "login"
+        return session
+
+    def _become(self, session: Session, role: str) -> None:
+        try:
+            session.query("SELECT pg_catalog.set_config('role', %s, true)", (role,))
+        except PostgresqlError as error:
+            status = UNKNOWN if error.sqlstate == INSUFFICIENT_PRIVILEGE else FAILED
+            raise RoleUnusableError(Verdict(status, (f"not tried: {told(error)}",))) from error
+        self.acted_as[role] = "SET ROLE"
+
+    def _prepared(self, session: Session) -> Session:
+        # Checks name schemas, so that nobody can put a function of their own before the one that is meant.
+        settings = {name: self.login[name] for name in ("statement_timeout", "lock_timeout")}
+        for name, value in {**settings, "search_path": "pg_catalog, pg_temp"}.items():
+            session.query("SELECT pg_catalog.set_config(%s, %s, false)", (name, value))
         return session
