@@ -84,7 +84,7 @@ class Existing:
         for (name,) in self.query("SELECT rolname FROM pg_roles WHERE rolname ~ '^(audit|existing)_' ORDER BY rolname"):
             self.query(f'DROP OWNED BY "{name}" CASCADE; DROP ROLE "{name}"')
 
-    def play(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def play(self, *arguments: str, playbook: str = "database") -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
         environment |= {
             "ANSIBLE_HOME": str(self.folder / "home"),
@@ -100,7 +100,7 @@ class Existing:
             self.folder / "vault-password",
         ]
         return subprocess.run(
-            [*command, *arguments, ROOT / "playbooks/database.yml"],
+            [*command, *arguments, ROOT / f"playbooks/{playbook}.yml"],
             check=False,
             cwd=ROOT,
             env=environment,
@@ -109,13 +109,13 @@ class Existing:
             timeout=300,
         )
 
-    def succeeds(self, *arguments: str) -> str:
-        done = self.play(*arguments)
+    def succeeds(self, *arguments: str, playbook: str = "database") -> str:
+        done = self.play(*arguments, playbook=playbook)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def fails(self, *arguments: str) -> str:
-        done = self.play(*arguments)
+    def fails(self, *arguments: str, playbook: str = "database") -> str:
+        done = self.play(*arguments, playbook=playbook)
         assert done.returncode != 0, done.stdout
         return " ".join((done.stdout + done.stderr).split())
 
@@ -235,6 +235,20 @@ def a_changed_password_and_a_right_given_by_hand_are_put_right(existing: Existin
         existing.server.connect(existing.database, "audit_reader", "set by hand")
 
 
+def health_proves_what_it_can_and_says_what_was_left_out(existing: Existing) -> None:
+    output = existing.succeeds(playbook="health")
+    assert WORD not in output
+    assert "FAILED" not in output
+    skipped = [" ".join(line.split()) for line in output.splitlines() if line.strip().startswith("skipped")]
+    assert any("make role audit_backup REPLICATION" in line for line in skipped), output
+    assert any("extensions" in line for line in skipped), output
+    assert any("a server that somebody else manages" in line for line in skipped), output
+    assert "audit_writer tried to change, delete, truncate and drop events" in output
+    existing.query("GRANT TRUNCATE ON audit.audit_log TO audit_writer", existing.database)
+    assert "append-only in the catalog" in existing.fails(playbook="health")
+    existing.query("REVOKE TRUNCATE ON audit.audit_log FROM audit_writer", existing.database)
+
+
 def the_certificate_is_verified(existing: Existing) -> None:
     path = existing.inventory / "group_vars/all/connection.yml"
     good = path.read_text()
@@ -256,4 +270,5 @@ def test_a_server_of_somebody_else(existing):
     it_is_made_and_made_again_without_change(existing)
     nobody_but_the_owner_can_change_what_is_written(existing)
     a_changed_password_and_a_right_given_by_hand_are_put_right(existing)
+    health_proves_what_it_can_and_says_what_was_left_out(existing)
     the_certificate_is_verified(existing)
