@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import psycopg2
@@ -185,3 +186,20 @@ def test_a_certificate_that_ends_soon_is_renewed(database_host, playbook):
     run = playbook("auditdb.postgresql.server", "-e", "postgresql_server_tls_renew_days=398")
     assert run.code == 0, run.output
     assert database_host.run("openssl", "x509", "-in", "/etc/postgresql/tls/server.crt", "-noout", "-serial") != serial
+
+
+def test_another_apt_source_is_given_as_data(database_host, playbook):
+    line = next(
+        line.split()
+        for line in database_host.run("cat", "/etc/apt/sources.list").splitlines()
+        if line.startswith("deb ") and " main" in line
+    )
+    source = {"uris": [line[1]], "suites": [line[2]], "components": ["main"], "enabled": True}
+    given = json.dumps({"postgresql_server_apt_source": source, "postgresql_server_packages": ["postgresql-17-cron"]})
+    assert playbook("auditdb.postgresql.server", "-e", given, "--check").code == 0
+    run = playbook("auditdb.postgresql.server", "-e", given)
+    assert run.code == 0, run.output
+    written = database_host.run("cat", "/etc/apt/sources.list.d/postgresql-server.sources")
+    assert f"URIs: {line[1]}" in written and f"Suites: {line[2]}" in written
+    assert "postgresql-17-cron" in database_host.run("dpkg-query", "-f", "${Package}\n", "-W", "postgresql-17-cron")
+    assert playbook("auditdb.postgresql.server", "-e", given).changed == 0
