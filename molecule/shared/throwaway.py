@@ -56,7 +56,7 @@ class Host:
     def run(self, *argv: str, user: str = "root") -> str:
         """Run a command on the host, which must succeed, and return what it printed."""
         code, output = self.container.exec_run(list(argv), user=user)
-        text = str(output.decode("utf-8"))
+        text = str(output.decode("utf-8", errors="replace"))  # a journal holds bytes too
         assert code == 0, f"{argv}: exit code {code}\n{text}"
         return text
 
