@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.auditdb.postgresql.plugins.filter.health import canonical_json, health_summary
+from ansible_collections.auditdb.postgresql.plugins.filter.health import canonical_json, health_summary, health_verdict
 
 
 class ActionModule(ActionBase):
@@ -32,8 +32,8 @@ class ActionModule(ActionBase):
                 "content": {"type": "dict", "required": True},
             }
         )
-        summary = health_summary(options["content"]["results"])
-        content = {**options["content"], "summary": summary, "verdict": "failed" if summary["failed"] else "ok"}
+        rows = options["content"]["results"]
+        content = {**options["content"], "summary": health_summary(rows), "verdict": health_verdict(rows)}
         text = canonical_json(content) + "\n"
         directory = Path(options["directory"])
         path = directory / f"{options['name']}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"

@@ -76,15 +76,19 @@ def partition_rows(result: Mapping[str, Any]) -> list[Row]:
 
 def drift_row(result: Mapping[str, Any], name: str) -> list[Row]:
     """Return the row of a declaring module that ran in check mode, and a row for each thing that it had to skip."""
-    findings = _broken(result, "queries")
+    # Not by its ``changed``, which the role keeps false: health changes nothing.
+    findings = _broken(result, "queries") or [str(query) for query in result["queries"]]
     if result.get("changed"):
-        findings = findings or [str(query) for query in result["queries"]] or ["something would be changed"]
-    rows = [_row("access", name, findings, "run playbooks/site.yml")]
-    rows += [
-        _row("access", f"not done: {each['what']}", [each["reason"]], each["remedy"], "skipped")
-        for each in result.get("skipped_rights", [])
+        findings = findings or ["something would be changed"]
+    return [
+        _row("access", name, findings, "run playbooks/site.yml"),
+        *note_rows(result.get("skipped_rights", [])),
     ]
-    return rows
+
+
+def note_rows(notes: Sequence[Mapping[str, str]]) -> list[Row]:
+    """Return a row for each thing that the roles noted they may not do."""
+    return [_row("access", f"not done: {each['what']}", [each["reason"]], each["remedy"], "skipped") for each in notes]
 
 
 def check_rows(result: Mapping[str, Any], *, managed: bool) -> list[Row]:
@@ -103,14 +107,16 @@ def check_rows(result: Mapping[str, Any], *, managed: bool) -> list[Row]:
 
 def health_rows(found: Mapping[str, Any], managed: bool = True) -> list[Row]:
     """Return all rows from the results of the modules, by name: checks, migrations, partitions, roles, grants."""
-    return [
+    rows = [
         *check_rows(found["checks"], managed=managed),
         *migration_rows(found["migrations"]),
         *partition_rows(found["partitions"]),
         *drift_row(found["roles"], "roles, memberships and passwords are as declared"),
         *drift_row(found["grants"], "everybody has the declared rights and no others"),
+        *note_rows(found.get("notes", [])),
         *found.get("more", []),
     ]
+    return list({(row["group"], row["name"]): row for row in reversed(rows)}.values())[::-1]
 
 
 def health_summary(rows: Sequence[Row]) -> dict[str, int]:
@@ -119,21 +125,25 @@ def health_summary(rows: Sequence[Row]) -> dict[str, int]:
     return {status: counts.get(status, 0) for status in SHOWN}
 
 
+def health_verdict(rows: Sequence[Row]) -> str:
+    """Return ``ok`` only where everything that had to be proven is: otherwise ``failed`` or ``unproven``."""
+    counts = health_summary(rows)
+    return "failed" if counts["failed"] else "unproven" if counts["unknown"] else "ok"
+
+
 def health_table(rows: Sequence[Row]) -> str:
-    """Return the rows as a table; under each that does not hold, its findings and its remedy."""
+    """Return the rows as a table; under each its findings, and its remedy where it does not hold."""
     groups = list(dict.fromkeys(row["group"] for row in rows))
     wide = max((len(group) for group in groups), default=0)
     lines = []
     for group in groups:
         for row in (row for row in rows if row["group"] == group):
             lines.append(f"{SHOWN[row['status']]:<8} {group:<{wide}}  {row['name']}")
-            if row["status"] == "ok":
-                continue
             for finding in row["findings"][:10]:
                 lines += textwrap.wrap(finding, WIDTH, initial_indent=" " * 11 + "- ", subsequent_indent=" " * 13)
             if len(row["findings"]) > 10:
                 lines.append(" " * 11 + f"- and {len(row['findings']) - 10} more, in the evidence")
-            if row["remedy"]:
+            if row["remedy"] and row["status"] != "ok":
                 lines += textwrap.wrap(
                     f"remedy: {row['remedy']}", WIDTH, initial_indent=" " * 11, subsequent_indent=" " * 13
                 )

@@ -9,6 +9,7 @@ from ansible_collections.auditdb.postgresql.plugins.filter.health import (
     health_rows,
     health_summary,
     health_table,
+    health_verdict,
 )
 
 GOOD = {
@@ -42,6 +43,8 @@ def test_findings():
     assert len(failed({"partitions": {"tables": [table]}})) == 1
     assert len(failed({"grants": {"changed": True, "queries": ["GRANT"]}})) == 1
     assert len(failed({"roles": {"changed": True, "queries": []}})) == 1
+    # The role says changed_when: false.
+    assert len(failed({"grants": {"changed": False, "queries": ["REVOKE"]}})) == 1
 
 
 def test_somebody_elses_server_is_noted_and_not_failed():
@@ -75,3 +78,24 @@ def test_the_table_shows_remedies_and_counts():
 def test_canonical_json_has_one_way_to_write_a_thing():
     assert canonical_json({"b": 1, "a": ["ไทย"]}) == '{"a":["ไทย"],"b":1}'
     assert json.loads(canonical_json({"a": 1})) == {"a": 1}
+
+
+def test_the_verdict_is_ok_only_when_all_is_proven():
+    def row(status):
+        return {"group": "g", "name": status, "status": status, "findings": [], "remedy": ""}
+
+    assert health_verdict([row("ok"), row("skipped")]) == "ok"
+    assert health_verdict([row("ok"), row("unknown")]) == "unproven"
+    assert health_verdict([row("unknown"), row("failed")]) == "failed"
+
+
+def test_what_holds_may_have_something_to_say():
+    table = health_table([{"group": "g", "name": "n", "status": "ok", "findings": ["by the way"], "remedy": "r"}])
+    assert "- by the way" in table and "remedy" not in table
+
+
+def test_a_note_is_told_once():
+    note = {"what": "w", "reason": "why", "remedy": "r"}
+    roles = {"changed": False, "queries": [], "skipped_rights": [note]}
+    rows = health_rows({**GOOD, "roles": roles, "notes": [note]}, False)
+    assert [row["name"] for row in rows if row["status"] == "skipped"] == ["not done: w"]
