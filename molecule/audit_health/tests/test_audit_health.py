@@ -12,6 +12,23 @@ BREAKS = {
         "REVOKE DELETE ON audit.audit_log FROM audit_writer",
         ["append-only in the catalog", "audit_writer tried to change", "everybody has the declared rights"],
     ),
+    # Without SELECT, an UPDATE that reads the row is refused all the same, and would prove nothing.
+    "a right to update": (
+        "GRANT UPDATE ON audit.audit_log TO audit_writer",
+        "REVOKE UPDATE ON audit.audit_log FROM audit_writer",
+        ["append-only in the catalog", "audit_writer tried to change", "everybody has the declared rights"],
+    ),
+    "a right that hurts no rule but is not declared": (
+        "GRANT SELECT ON audit.ingest_cursor TO audit_verifier",
+        "REVOKE SELECT ON audit.ingest_cursor FROM audit_verifier",
+        ["everybody has the declared rights"],
+    ),
+    "a new administrator": ("CREATE ROLE boss SUPERUSER", "DROP ROLE boss", ["it is known who can act as audit_owner"]),
+    "an index less": (
+        "DROP INDEX audit.audit_log_hash_idx",
+        "SET ROLE audit_owner; CREATE INDEX audit_log_hash_idx ON audit.audit_log USING hash (hash)",
+        ["columns, constraints, indexes and functions are those of the migrations"],
+    ),
     "a right on a partition": (
         "DO $$ BEGIN EXECUTE (SELECT format('GRANT SELECT ON %s TO audit_reader', min(inhrelid::regclass::text)) "
         "FROM pg_inherits WHERE inhparent = 'audit.audit_log'::regclass); END $$",
@@ -99,7 +116,8 @@ def test_green_and_evidence(playbook, scenario):
     assert " ok" in run.output and "FAILED" not in run.output
     newest = max((scenario / "inventory/.state/evidence/health").glob("*.json"), key=lambda file: file.stat().st_mtime)
     evidence = json.loads(newest.read_text())
-    assert evidence["verdict"] == "ok" and evidence["summary"]["failed"] == 0
+    assert evidence["verdict"] == "ok" and evidence["summary"]["failed"] == evidence["summary"]["unknown"] == 0
+    assert set(evidence["acted_as"].values()) == {"login", "SET ROLE"}
     assert {"at", "database", "host", "results", "summary", "verdict"} <= set(evidence)
 
 
