@@ -2,52 +2,83 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Read what the catalog knows of a partitioned table, in one query."""
+"""Read what the catalog knows of partitioned tables: any number of them in one query."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Row, Session
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import EARLIEST, LATEST, Partition
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import (
+    EARLIEST,
+    LATEST,
+    parse_bound,
+)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition, Range
 
 KEY_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")
 BOUND = re.compile(r"FOR VALUES FROM \((?P<lower>.+?)\) TO \((?P<upper>.+?)\)")
+KINDS = {
+    "r": "a plain table",
+    "p": "a partitioned table",
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "i": "an index",
+    "I": "an index",
+    "S": "a sequence",
+    "c": "a type",
+}
 
 # The default privileges that would open a new partition are those of the role that creates it (current_user).
 QUERY = """
-SELECT n.nspname AS schema, c.relname AS table, c.relkind, c.relowner::regrole::text AS owner,
-    (SELECT rolname FROM pg_catalog.pg_roles WHERE oid = c.relowner) AS owner_name, current_user AS creator,
+SELECT wanted.name AS wanted, n.nspname AS schema, c.relname AS table, c.relkind,
+    (SELECT rolname FROM pg_catalog.pg_roles WHERE oid = c.relowner) AS owner, current_user AS creator,
+    (SELECT spcname FROM pg_catalog.pg_tablespace WHERE oid = c.reltablespace) AS tablespace,
     p.partstrat, p.partnatts, p.partattrs[0] AS key_number, a.attname AS key,
     pg_catalog.format_type(a.atttypid, NULL) AS key_type,
     pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.now() AS now,
     (SELECT count(*) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS indexes,
+    EXISTS (SELECT FROM pg_catalog.pg_constraint
+        WHERE contype = 'f' AND c.oid IN (conrelid, confrelid)) AS foreign_keys,
     pg_catalog.current_setting('max_locks_per_transaction')::int
         * (pg_catalog.current_setting('max_connections')::int
            + pg_catalog.current_setting('max_prepared_transactions')::int) AS lock_slots,
     (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
         'name', k.relname, 'schema', kn.nspname, 'bound', pg_catalog.pg_get_expr(k.relpartbound, k.oid),
-        'detach_pending', i.inhdetachpending, 'rows', k.reltuples) ORDER BY k.relname), '[]')
+        'detach_pending', i.inhdetachpending, 'rows', k.reltuples,
+        'size', CASE WHEN %(sizes)s THEN (SELECT sum(pg_catalog.pg_total_relation_size(tree.relid))
+            FROM pg_catalog.pg_partition_tree(k.oid) AS tree) END) ORDER BY k.relname), '[]')
      FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class k ON k.oid = i.inhrelid
      JOIN pg_catalog.pg_namespace kn ON kn.oid = k.relnamespace
      WHERE i.inhparent = c.oid) AS partitions,
-    (SELECT coalesce(pg_catalog.jsonb_agg(t.relname), '[]') FROM pg_catalog.pg_class t
-     WHERE t.relnamespace = c.relnamespace AND pg_catalog.starts_with(t.relname, c.relname || '_')
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = t.oid AND i.inhparent = c.oid)) AS taken,
     (SELECT coalesce(pg_catalog.jsonb_agg(DISTINCT CASE WHEN x.grantee = 0 THEN 'PUBLIC'
         ELSE (SELECT rolname FROM pg_catalog.pg_roles WHERE oid = x.grantee) END), '[]')
      FROM pg_catalog.pg_default_acl d, pg_catalog.aclexplode(d.defaclacl) x
      WHERE d.defaclobjtype = 'r' AND d.defaclnamespace IN (0, c.relnamespace)
      AND d.defaclrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)
      AND x.grantee NOT IN (c.relowner, d.defaclrole)) AS opened_to
-FROM pg_catalog.pg_class c
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+FROM unnest(%(tables)s::text[]) WITH ORDINALITY AS wanted (name, number)
+LEFT JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(wanted.name)
+LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
-WHERE c.oid = pg_catalog.to_regclass(%s)
+ORDER BY wanted.number
+"""
+
+# A table has a row type of its name, so that the name of any other type is taken, too. Arrays make room by themselves.
+TAKEN = """
+SELECT relname AS name, relkind::text AS kind FROM pg_catalog.pg_class
+WHERE relnamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%(schema)s)) AND relname = ANY (%(names)s)
+UNION ALL
+SELECT typname, 'c' FROM pg_catalog.pg_type
+WHERE typnamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%(schema)s)) AND typname = ANY (%(names)s)
+AND typrelid = 0 AND typcategory <> 'A'
+ORDER BY 1
 """
 
 
@@ -61,51 +92,93 @@ class Table:
     creator: str
     key_type: str
     partitions: list[Partition]
-    rows: dict[str, float]
-    """Estimated rows by partition; -1 where it was never analysed."""
-    taken: list[str]
-    """Other relations whose name begins like a partition's."""
     opened_to: list[str]
     """Whom the creator's default privileges would give rights on a new table."""
     indexes: int
+    foreign_keys: bool
+    """Whether the table references others, or others reference it."""
     lock_slots: int
     standby: bool
     now: datetime
+    tablespace: str | None = None
 
     @property
     def label(self) -> str:
         """Return schema and name."""
         return f"{self.schema}.{self.name}"
 
+    @property
+    def default_partition(self) -> str | None:
+        """Return the name of the default partition, if there is one."""
+        return next((each.name for each in self.partitions if each.default), None)
+
+
+def read_tables(session: Session, tables: Sequence[str], sizes: bool = False) -> list[Table | PostgresqlError]:
+    """Return, for each name, what the catalog says, or why it is not a table that has partitions by time."""
+    rows = session.query(QUERY, {"tables": list(tables), "sizes": sizes})
+    found: list[Table | PostgresqlError] = []
+    for row in rows:
+        try:
+            found.append(_table(row))
+        except PostgresqlError as error:
+            found.append(error)
+    return found
+
 
 def read_table(session: Session, table: str) -> Table:
     """Return what the catalog says; raise where the table is not one that has partitions by time."""
-    rows = session.query(QUERY, (table,))
-    if not rows:
-        raise PostgresqlError(f"table: '{table}' does not exist", sqlstate="42P01")
-    row = rows[0]
+    found = read_tables(session, [table])[0]
+    if isinstance(found, PostgresqlError):
+        raise found
+    return found
+
+
+def refuse_taken_names(session: Session, table: Table, create: Sequence[Range]) -> None:
+    """Raise where a new partition's name belongs to something else: creating 'if not exists' would hide the gap."""
+    if not create:
+        return
+    siblings = {each.name: each for each in table.partitions if each.schema == table.schema}
+    clashes = {}
+    for row in session.query(TAKEN, {"schema": table.schema, "names": [each.name for each in create]}):
+        kind = KINDS.get(row["kind"], "another relation")
+        if row["name"] in siblings:
+            other = siblings[row["name"]]
+            kind = f"a partition of {table.label} from {other.lower.isoformat()} to {other.upper.isoformat()}"
+        clashes[row["name"]] = kind
+    if clashes:
+        raise PostgresqlError(
+            f"the names of new partitions in schema {table.schema} are taken: "
+            + ", ".join(f"{name} is {kind}" for name, kind in clashes.items()),
+            remedy="rename or remove these; they do not cover the range their name suggests",
+            sqlstate="42P07",
+            clashes=list(clashes),
+        )
+
+
+def _table(row: Row) -> Table:
+    if row["table"] is None:
+        raise PostgresqlError(f"table: '{row['wanted']}' does not exist", sqlstate="42P01")
     label = f"{row['schema']}.{row['table']}"
     if row["relkind"] != "p":
-        kind = {"r": "a plain table", "v": "a view", "m": "a materialized view", "f": "a foreign table"}
         raise PostgresqlError(
-            f"table: '{label}' is not partitioned, it is {kind.get(row['relkind'], 'something else')}",
+            f"table: '{label}' is not partitioned, it is {KINDS.get(row['relkind'], 'something else')}",
             sqlstate="42P17",
         )
     _refuse_other_keys(row, label)
     return Table(
         schema=row["schema"],
         name=row["table"],
-        owner=row["owner_name"],
+        owner=row["owner"],
         creator=row["creator"],
         key_type=row["key_type"],
         partitions=[_partition(each) for each in row["partitions"]],
-        rows={each["name"]: each["rows"] for each in row["partitions"]},
-        taken=row["taken"],
         opened_to=sorted(row["opened_to"]),
         indexes=row["indexes"],
+        foreign_keys=row["foreign_keys"],
         lock_slots=row["lock_slots"],
         standby=row["standby"],
         now=row["now"].astimezone(UTC),
+        tablespace=row["tablespace"],
     )
 
 
@@ -127,25 +200,17 @@ def _refuse_other_keys(row: Row, label: str) -> None:
 
 
 def _partition(row: Row) -> Partition:
-    if row["bound"] == "DEFAULT":
-        return Partition(row["name"], EARLIEST, LATEST, default=True, detach_pending=row["detach_pending"])
+    default = row["bound"] == "DEFAULT"
     bound = BOUND.fullmatch(row["bound"] or "")
-    if bound is None:
+    if bound is None and not default:
         raise PostgresqlError(f"partition '{row['name']}' has bounds that are not understood: {row['bound']}")
     return Partition(
         row["name"],
-        _instant(bound["lower"], EARLIEST),
-        _instant(bound["upper"], LATEST),
+        EARLIEST if bound is None else parse_bound(bound["lower"]),
+        LATEST if bound is None else parse_bound(bound["upper"]),
+        default=default,
         detach_pending=row["detach_pending"],
+        schema=row["schema"],
+        rows=int(row["rows"]),
+        size=row["size"],
     )
-
-
-def _instant(text: str, otherwise: datetime) -> datetime:
-    """Return a bound as an instant; ``otherwise`` where it lies outside what a calendar of 9999 years holds."""
-    if not text.startswith("'"):
-        return EARLIEST if text == "MINVALUE" else LATEST
-    try:
-        value = datetime.fromisoformat(text.strip("'"))
-    except ValueError:
-        return otherwise
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

@@ -11,14 +11,20 @@ from datetime import UTC, date, datetime, timedelta
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 
-INTERVALS = ("day", "week", "month", "quarter", "year")
+INTERVALS = ("hour", "day", "week", "month", "quarter", "year")
 MONTHS = {"month": 1, "quarter": 3, "year": 12}
-DAYS = {"day": 1, "week": 7}
+HOURS = {"hour": 1, "day": 24, "week": 7 * 24}
+
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 def floor(instant: datetime, interval: str) -> datetime:
     """Return the beginning of the interval that holds the instant. Weeks begin on Monday (ISO 8601)."""
-    day = instant.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    hour = instant.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    if interval == "hour":
+        return hour
+    day = hour.replace(hour=0)
     if interval == "day":
         return day
     if interval == "week":
@@ -28,11 +34,14 @@ def floor(instant: datetime, interval: str) -> datetime:
 
 
 def following(beginning: datetime, interval: str, count: int = 1) -> datetime:
-    """Return the beginning of the interval that comes ``count`` after the one that begins here."""
-    if interval in DAYS:
-        return beginning + timedelta(days=DAYS[interval] * count)
-    month = beginning.year * 12 + beginning.month - 1 + MONTHS[interval] * count
-    return beginning.replace(year=month // 12, month=month % 12 + 1)
+    """Return the beginning of the interval that comes ``count`` after the one that begins here, LATEST at most."""
+    try:
+        if interval in HOURS:
+            return beginning + timedelta(hours=HOURS[interval] * count)
+        month = beginning.year * 12 + beginning.month - 1 + MONTHS[interval] * count
+        return beginning.replace(year=month // 12, month=month % 12 + 1)
+    except (ValueError, OverflowError):  # after the year 9999
+        return LATEST
 
 
 def intervals(begin: datetime, end: datetime, interval: str) -> Iterator[tuple[datetime, datetime]]:
@@ -44,25 +53,42 @@ def intervals(begin: datetime, end: datetime, interval: str) -> Iterator[tuple[d
 
 
 def suffix(beginning: datetime, interval: str) -> str:
-    """Return what is added to the table's name: 2026_11, 2026_11_23, 2026_w47, 2026_q4 or 2026."""
+    """Return what is added to the table's name: 2026_11_23_05, 2026_11_23, 2026_w47, 2026_11, 2026_q4 or 2026."""
     if interval == "week":
         year, week, _weekday = beginning.isocalendar()
         return f"{year:04d}_w{week:02d}"
     if interval == "quarter":
         return f"{beginning.year:04d}_q{(beginning.month + 2) // 3}"
-    parts = {"day": 3, "month": 2, "year": 1}[interval]
-    return "_".join(f"{part:0{4 if index == 0 else 2}d}" for index, part in enumerate(beginning.timetuple()[:parts]))
+    year, *parts = beginning.timetuple()[: {"hour": 4, "day": 3, "month": 2, "year": 1}[interval]]
+    return "_".join([f"{year:04d}", *(f"{part:02d}" for part in parts)])
 
 
 def parse_instant(text: str, option: str) -> datetime:
     """Return the instant that an option gives as an ISO 8601 date or timestamp; without a zone it is UTC."""
     try:
-        value = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return instant_of(text.strip())
+    except (ValueError, OverflowError):
         raise PostgresqlError(
             f"{option}: '{text}' is not an ISO 8601 date or timestamp", remedy="write e.g. 2026-11-01"
         ) from None
+
+
+def instant_of(text: str) -> datetime:
+    """Return the instant of an ISO 8601 text; without a zone it is UTC."""
+    value = datetime.fromisoformat(text)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def parse_bound(text: str) -> datetime:
+    """Return the instant of a bound as PostgreSQL writes it; EARLIEST or LATEST beyond a calendar of 9999 years."""
+    if text in ("MINVALUE", "'-infinity'") or text.endswith(" BC'"):
+        return EARLIEST
+    if text in ("MAXVALUE", "'infinity'"):
+        return LATEST
+    try:
+        return instant_of(text.strip("'"))
+    except (ValueError, OverflowError):
+        return LATEST  # a year after 9999
 
 
 def bound_literal(instant: datetime, key_type: str) -> str:

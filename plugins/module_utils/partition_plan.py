@@ -6,20 +6,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
+from itertools import islice
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import (
+    EARLIEST,
+    LATEST,
     floor,
     following,
     intervals,
     suffix,
 )
 
-EARLIEST = datetime.min.replace(tzinfo=UTC)
-LATEST = datetime.max.replace(tzinfo=UTC)
 NAME_BYTES = 63
 MOST_AT_ONCE = 5000
 
@@ -33,6 +34,11 @@ class Partition:
     upper: datetime
     default: bool = False
     detach_pending: bool = False
+    schema: str = ""
+    rows: int = -1
+    """Estimated; -1 where it was never analysed."""
+    size: int | None = None
+    """Bytes with indexes and TOAST, where that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -84,28 +90,28 @@ def uncovered(lower: datetime, upper: datetime, existing: Sequence[Partition]) -
 def plan(table: str, existing: Sequence[Partition], declaration: Declaration, now: datetime) -> Plan:
     """Return the plan for a table: cover every interval from the start to ``premake`` intervals after the current one.
 
-    What lies between existing partitions is covered too, so that no time is left between the oldest and the newest.
+    Where no start is declared, what lies between the oldest partition and now is covered too.
     """
     interval = declaration.interval
     current = floor(now, interval)
     end = following(current, interval, declaration.premake + 1)
     bounded = [each for each in existing if not each.default]
-    lowest = [each.lower for each in bounded if each.lower > EARLIEST]
-    highest = [each.upper for each in bounded if each.upper < LATEST]
-    begin = min([current, *([floor(declaration.start, interval)] if declaration.start else [])])
-    gaps = [Range("", *part) for part in uncovered(min(lowest, default=begin), max(highest, default=begin), bounded)]
-    pieces = _pieces(min([begin, *lowest]), end, interval, bounded)
+    lowest = [each.lower for each in bounded if EARLIEST < each.lower < LATEST]
+    highest = [each.upper for each in bounded if EARLIEST < each.upper < LATEST]
+    begin = min(current, floor(declaration.start, interval)) if declaration.start else current
+    first = begin if declaration.start else min([begin, *lowest])
+    pieces = _pieces(first, end, interval, bounded)
     if len(pieces) > MOST_AT_ONCE:  # a stray partition in the far past is reported among the gaps, and no more
         pieces = _pieces(begin, end, interval, bounded)
     if len(pieces) > MOST_AT_ONCE:
         raise PostgresqlError(
-            f"{len(pieces)} partitions of {table} would be created at once, more than {MOST_AT_ONCE}",
-            remedy="choose a later start or a longer interval",
+            f"more than {MOST_AT_ONCE} partitions of {table} would be created at once",
+            remedy="choose a later start, a smaller premake or a longer interval",
         )
     covered = _covered_until(current, bounded)
     return Plan(
-        create=[Range(partition_name(table, part, cell, interval), *part) for part, cell in pieces],
-        gaps=gaps,
+        create=[Range(_checked(partition_name(table, part, cell, interval)), *part) for part, cell in pieces],
+        gaps=[Range("", *part) for part in uncovered(min(lowest, default=begin), max(highest, default=begin), bounded)],
         misnamed=[
             (each.name, wanted)
             for each in bounded
@@ -117,22 +123,25 @@ def plan(table: str, existing: Sequence[Partition], declaration: Declaration, no
     )
 
 
-def _pieces(
-    first: datetime, end: datetime, interval: str, bounded: Sequence[Partition]
-) -> list[tuple[tuple[datetime, datetime], tuple[datetime, datetime]]]:
-    """Return (range without a partition, interval that it lies in) from ``first`` on."""
-    return [
-        (part, cell)
-        for cell in intervals(floor(first, interval), end, interval)
-        for part in uncovered(max(first, cell[0]), cell[1], bounded)
-    ]
+Piece = tuple[tuple[datetime, datetime], tuple[datetime, datetime]]
+
+
+def _pieces(first: datetime, end: datetime, interval: str, bounded: Sequence[Partition]) -> list[Piece]:
+    """Return (range without a partition, interval that it lies in) from ``first`` on; too many are not all counted."""
+
+    def each() -> Iterator[Piece]:
+        for lower, upper in uncovered(first, end, bounded):
+            for cell in intervals(floor(lower, interval), upper, interval):
+                yield (max(lower, cell[0]), min(upper, cell[1])), cell
+
+    return list(islice(each(), MOST_AT_ONCE + 1))
 
 
 def _whole(current: datetime, covered: datetime, interval: str) -> int:
-    """Return how many whole intervals after the current one end before ``covered``; at most 1000 are counted."""
+    """Return how many whole intervals after the current one end before ``covered``; MOST_AT_ONCE are counted."""
     count = 0
     at = following(current, interval)
-    while count < 1000 and following(at, interval) <= covered:
+    while count < MOST_AT_ONCE and following(at, interval) <= covered:
         at = following(at, interval)
         count += 1
     return count
@@ -141,7 +150,8 @@ def _whole(current: datetime, covered: datetime, interval: str) -> int:
 def _covered_until(current: datetime, bounded: Sequence[Partition]) -> datetime:
     at = current
     for partition in sorted(bounded, key=lambda each: each.lower):
-        if partition.lower <= at < partition.upper:
+        # A partition whose detaching was interrupted still holds its range, so nothing can be put there, but no rows.
+        if partition.lower <= at < partition.upper and not partition.detach_pending:
             at = partition.upper
     return at
 
@@ -153,29 +163,24 @@ def _wanted_name(table: str, partition: Partition, interval: str) -> str | None:
     cell = (partition.lower, following(floor(partition.lower, interval), interval))
     if floor(partition.lower, interval) != partition.lower or cell[1] != partition.upper:
         return None
-    return partition_name(table, cell, cell, interval)
+    name = partition_name(table, cell, cell, interval)
+    return name if len(name.encode("utf-8")) <= NAME_BYTES else None
 
 
 def partition_name(table: str, part: tuple[datetime, datetime], cell: tuple[datetime, datetime], interval: str) -> str:
     """Return the partition's name: the interval's, and where it covers only a part of it, from when on as well."""
     name = f"{table}_{suffix(cell[0], interval)}"
     if part != cell:
-        name += f"_from_{part[0]:%Y%m%d%H%M%S}"
+        lower = part[0]
+        name += f"_from_{lower.year:04d}{lower:%m%d%H%M%S}" + (f"{lower:%f}" if lower.microsecond else "")
+    return name
+
+
+def _checked(name: str) -> str:
+    """Return the name; raise where PostgreSQL would cut it, for two names that are cut alike are one."""
     if len(name.encode("utf-8")) > NAME_BYTES:
         raise PostgresqlError(
             f"table: the partition name '{name}' is longer than PostgreSQL's {NAME_BYTES} bytes",
             remedy="give the table a shorter name",
         )
     return name
-
-
-def refuse_taken_names(create: Sequence[Range], taken: Sequence[str], schema: str) -> None:
-    """Raise where a new partition's name belongs to something else: creating 'if not exists' would hide the gap."""
-    clashes = [each.name for each in create if each.name in set(taken)]
-    if clashes:
-        raise PostgresqlError(
-            f"the names of new partitions in schema {schema} belong to other relations: {', '.join(clashes)}",
-            remedy="rename or remove these relations; they do not cover the range their name suggests",
-            sqlstate="42P07",
-            clashes=clashes,
-        )

@@ -2,15 +2,35 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the modules return of a table's partitions."""
+"""What both modules do: check a declaration, plan, and tell how well a table is covered."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Plan, Range
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import parse_instant
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration, Plan, Range, plan
+
+
+def declaration(options: Mapping[str, Any]) -> Declaration:
+    """Return the checked declaration."""
+    if options["premake"] < 0:
+        raise PostgresqlError(f"premake: {options['premake']} is negative", remedy="give 0 or more intervals")
+    start = parse_instant(options["start"], "start") if options["start"] else None
+    return Declaration(options["interval"], options["premake"], start)
+
+
+def plan_table(table: Table, wanted: Declaration, now: str | None) -> Plan:
+    """Return the plan for a table as it is; by the server's clock where ``now`` is not given."""
+    if table.key_type == "date" and wanted.interval == "hour":
+        raise PostgresqlError(
+            f"interval: hour is shorter than a date, the type of the partition key of '{table.label}'",
+            remedy="take an interval of a day or longer",
+        )
+    return plan(table.name, table.partitions, wanted, parse_instant(now, "now") if now else table.now)
 
 
 def ranges(parts: Sequence[Range]) -> list[dict[str, str]]:
@@ -29,5 +49,5 @@ def describe(planned: Plan, table: Table) -> dict[str, Any]:
         "gaps": ranges(planned.gaps),
         "misnamed": [{"name": name, "expected": expected} for name, expected in planned.misnamed],
         "detach_pending": [each.name for each in table.partitions if each.detach_pending],
-        "default_partition": next((each.name for each in table.partitions if each.default), None),
+        "default_partition": table.default_partition,
     }

@@ -31,16 +31,17 @@ def create_statements(table: Table, new: Range) -> list[Any]:
         "lower": sql.Literal(bound_literal(new.lower, table.key_type)),
         "upper": sql.Literal(bound_literal(new.upper, table.key_type)),
         "owner": sql.Identifier(table.owner),
+        "tablespace": sql.Identifier(table.tablespace or ""),
         "others": sql.SQL(", ").join(
             sql.SQL("PUBLIC") if name == "PUBLIC" else sql.Identifier(name) for name in table.opened_to
         ),
     }
     fresh = not table.partitions
-    texts = [
-        "CREATE TABLE {partition} PARTITION OF {parent} FOR VALUES FROM ({lower}) TO ({upper})"
-        if fresh
-        else "CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY)"
-    ]
+    if fresh:
+        texts = ["CREATE TABLE {partition} PARTITION OF {parent} FOR VALUES FROM ({lower}) TO ({upper})"]
+    else:  # unlike PARTITION OF, LIKE leaves the parent's tablespace out
+        tablespace = " TABLESPACE {tablespace}" if table.tablespace else ""
+        texts = ["CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY)" + tablespace]
     if table.opened_to:
         texts.append("REVOKE ALL ON TABLE {partition} FROM {others}")
     if table.owner != table.creator:
@@ -51,12 +52,15 @@ def create_statements(table: Table, new: Range) -> list[Any]:
 
 
 def chunks(table: Table, create: Sequence[Range]) -> Iterator[Sequence[Range]]:
-    """Yield the new partitions in portions whose locks take at most half of the server's lock table.
+    """Yield the new partitions in portions, one transaction each.
 
-    Each partition locks itself, its indexes, its TOAST table and that one's index until the transaction ends
-    (PostgreSQL manual, 20.12, max_locks_per_transaction).
+    Their locks take at most half of the server's lock table: each partition locks itself, its indexes, its TOAST table
+    and that one's index until the transaction ends (PostgreSQL manual, 20.12, max_locks_per_transaction).
+
+    Attaching also locks the tables at the other end of foreign keys against writers, and a default partition against
+    everybody. They are spared by one short transaction for each partition.
     """
-    each = 3 + table.indexes
-    size = max(1, table.lock_slots // 2 // each)
+    fit = max(1, table.lock_slots // 2 // (3 + table.indexes))
+    size = 1 if table.foreign_keys or table.default_partition else fit
     for begin in range(0, len(create), size):
         yield create[begin : begin + size]

@@ -15,7 +15,7 @@ description:
     ahead of now.
   - A partition is known by its bounds and not by its name, so one that somebody made under another name counts, and an
     unrelated table that has a partition's name is an error and never taken for it.
-  - Times that lie between existing partitions and belong to none are covered too.
+  - Times that lie between existing partitions and belong to none are covered too, from O(start) on.
   - Bounds are in UTC, whatever the time zone of the server, the role or the client.
   - On a table that has partitions, new ones are made beside it and attached, so that readers and writers go on. Rights
     that default privileges would give on a new partition are revoked; access goes through the partitioned table.
@@ -27,14 +27,17 @@ options:
   interval:
     description: Length of a partition. Weeks begin on Monday.
     type: str
-    choices: [day, week, month, quarter, year]
+    choices: [hour, day, week, month, quarter, year]
     default: month
   premake:
     description: How many intervals after the current one have a partition.
     type: int
     default: 6
   start:
-    description: Earliest instant that has a partition, as an ISO 8601 date or timestamp. Now when not given.
+    description:
+      - Earliest instant that has a partition, as an ISO 8601 date or timestamp. Nothing is created for times before it.
+      - When not given, the current interval is covered and, if there are older partitions, what lies between them and
+        now.
     type: str
   now:
     description: The current instant, for tests. The server's clock when not given.
@@ -66,6 +69,9 @@ attributes:
 requirements:
   - tenacity (Debian package C(python3-tenacity))
 notes:
+  - A table with foreign keys or a default partition gets each partition in a transaction of its own, because attaching
+    locks the tables at the other end, or the default partition, until the transaction ends.
+  - A partition whose concurrent detaching was interrupted is reported with a warning, and nothing is put in its place.
   - A standby is left alone; RV(skipped_reason) says so.
 seealso:
   - module: auditdb.postgresql.postgresql_partition_info
@@ -107,19 +113,19 @@ created:
       description: First instant that it does not hold.
       type: str
 covered_until:
-  description: Instant up to which every time from now on has a partition.
+  description: Instant up to which every time from now on has a partition, after this run.
   returned: success
   type: str
 headroom:
-  description: Whole intervals after the current one that are covered without a gap.
+  description: Whole intervals after the current one that are covered without a gap, after this run; at most 5000.
   returned: success
   type: int
 partitions:
-  description: Number of partitions afterwards.
+  description: Number of partitions after this run, the default partition included.
   returned: success
   type: int
 gaps:
-  description: Ranges between the partitions that none covered.
+  description: Ranges between the partitions that none covers after this run, such as those before O(start).
   returned: success
   type: list
   elements: dict
@@ -133,6 +139,10 @@ detach_pending:
   returned: success
   type: list
   elements: str
+default_partition:
+  description: Name of the default partition; null where there is none.
+  returned: success
+  type: str
 skipped_reason:
   description: Why nothing was done.
   returned: on a standby
@@ -143,12 +153,14 @@ queries:
   type: list
   elements: str
 executed_queries:
-  description: SQL that was executed.
+  description: SQL that was executed, one entry a transaction.
   returned: always
   type: list
   elements: str
 """
 
+import re
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -161,32 +173,39 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
     with_lock_retries,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table, read_table
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS, parse_instant
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import (
-    Declaration,
-    Plan,
-    plan,
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import (
+    Table,
+    read_table,
     refuse_taken_names,
 )
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import describe
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration, Partition, Plan
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import (
+    declaration,
+    describe,
+    plan_table,
+    ranges,
+)
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_statements import chunks, create_statements
 
+CHECK_VIOLATION = "23514"
 
-def declaration(options: dict[str, Any]) -> Declaration:
-    """Return the checked declaration."""
-    if options["premake"] < 0:
-        raise PostgresqlError(f"premake: {options['premake']} is negative", remedy="give 0 or more intervals")
-    start = parse_instant(options["start"], "start") if options["start"] else None
-    return Declaration(options["interval"], options["premake"], start)
+
+def check_limits(options: dict[str, Any]) -> None:
+    """Raise where an option would only be found wrong once something is to be created."""
+    if not re.fullmatch(r"\s*\d+(\.\d+)?\s*(us|ms|s|min|h|d)?\s*", options["lock_timeout"]):
+        raise PostgresqlError(
+            f"lock_timeout: '{options['lock_timeout']}' is not a duration", remedy="write e.g. 500ms or 2s"
+        )
+    if options["lock_attempts"] < 1:
+        raise PostgresqlError(f"lock_attempts: {options['lock_attempts']} is less than 1", remedy="give 1 or more")
 
 
 def look(session: Session, options: dict[str, Any], wanted: Declaration) -> tuple[Table, Plan]:
     """Return the table as it is and what it lacks."""
     table = read_table(session, options["table"])
-    now = parse_instant(options["now"], "now") if options["now"] else table.now
-    planned = plan(table.name, table.partitions, wanted, now)
-    refuse_taken_names(planned.create, table.taken, table.schema)
+    planned = plan_table(table, wanted, options["now"])
+    refuse_taken_names(session, table, planned.create)
     return table, planned
 
 
@@ -200,30 +219,48 @@ def create(session: Session, options: dict[str, Any], table: Table, planned: Pla
                 session.query("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (options["lock_timeout"],))
                 session.execute(";\n".join(batch))  # one round trip for the whole chunk
 
-        with_lock_retries(work, attempts=options["lock_attempts"])
+        try:
+            with_lock_retries(work, attempts=options["lock_attempts"])
+        except PostgresqlError as error:
+            if error.sqlstate == CHECK_VIOLATION and table.default_partition:
+                error.remedy = f"move the rows of this range out of the default partition {table.default_partition}"
+            raise
+
+
+def after(table: Table, planned: Plan) -> Table:
+    """Return the table with what is lacking, without a look: check mode has nothing to look at."""
+    made = [Partition(new.name, new.lower, new.upper, schema=table.schema) for new in planned.create]
+    return replace(table, partitions=[*table.partitions, *made])
 
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     options = module.params
     wanted = declaration(options)
+    check_limits(options)
     table, planned = look(session, options, wanted)
-    skipped = {"skipped_reason": "this server is a standby"} if table.standby else {}
-    if planned.create and not module.check_mode and not skipped:
+    skipped = {}
+    if table.standby:
+        skipped = {"skipped_reason": "this server is a standby"}
+        planned = replace(planned, create=[])
+    elif planned.create and not module.check_mode:
         with advisory_lock(session, f"partitions of {table.label}", options["wait"]):
             table, planned = look(session, options, wanted)  # what another run did while this one waited
             create(session, options, table, planned)
-    statements = [session.render(each) for new in planned.create for each in create_statements(table, new)]
-    queries = [] if skipped else statements
-    made = [] if skipped else planned.create
-    after = planned
-    if made and not module.check_mode:
-        after = look(session, options, wanted)[1]
+    for each in table.partitions:
+        if each.detach_pending:
+            module.warn(
+                f"the detaching of {each.schema}.{each.name} was interrupted: {table.label} refuses rows from "
+                f"{each.lower.isoformat()} to {each.upper.isoformat()} until it is finalized (ALTER TABLE ... DETACH "
+                "PARTITION ... FINALIZE)"
+            )
+    queries = [session.render(each) for new in planned.create for each in create_statements(table, new)]
+    result = after(table, planned)
     return {
-        **describe(after, table),
+        **describe(plan_table(result, wanted, options["now"]), result),
         **skipped,
-        "changed": bool(made),
-        "created": [{"name": new.name, "from": new.lower.isoformat(), "to": new.upper.isoformat()} for new in made],
-        "partitions": len(table.partitions) + (0 if module.check_mode else len(made)),
+        "changed": bool(planned.create),
+        "created": ranges(planned.create),
+        "partitions": len(result.partitions),
         "queries": queries,
         "executed_queries": session.executed,
         "diff": sql_diff(queries, f"partitions of {table.label}"),

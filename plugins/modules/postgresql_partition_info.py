@@ -13,6 +13,7 @@ version_added: "0.1.0"
 description:
   - Reports the partitions of tables that are partitioned by RANGE on a column of time, and what is lacking.
   - A table that does not exist or is not partitioned is reported, not an error. Works on a standby.
+  - All tables are read in one query.
 options:
   tables:
     description: The tables and what is declared for them.
@@ -27,7 +28,7 @@ options:
       interval:
         description: Length of a partition.
         type: str
-        choices: [day, week, month, quarter, year]
+        choices: [hour, day, week, month, quarter, year]
         default: month
       premake:
         description: How many intervals after the current one have a partition.
@@ -36,6 +37,10 @@ options:
       start:
         description: Earliest instant that has a partition, as an ISO 8601 date or timestamp.
         type: str
+  sizes:
+    description: Whether RV(tables[].partitions[].size_bytes) is returned, which looks at the files of every partition.
+    type: bool
+    default: false
   now:
     description: The current instant, for tests. The server's clock when not given.
     type: str
@@ -74,9 +79,31 @@ tables:
       description: The table.
       type: str
     partitions:
-      description: Its partitions; C(rows_estimate) is -1 where it was never analysed.
+      description: Its partitions, oldest first.
       type: list
       elements: dict
+      contains:
+        schema:
+          description: Schema of the partition.
+          type: str
+        name:
+          description: Name of the partition.
+          type: str
+        from:
+          description: First instant that it holds, ISO 8601 in UTC; the year 1 for C(MINVALUE).
+          type: str
+        to:
+          description: First instant that it does not hold; the end of the year 9999 for C(MAXVALUE).
+          type: str
+        default:
+          description: Whether it is the default partition.
+          type: bool
+        rows_estimate:
+          description: Rows by the last analysis; -1 where there was none.
+          type: int
+        size_bytes:
+          description: Bytes with indexes and TOAST; null without O(sizes).
+          type: int
     missing:
       description: Partitions that the declaration calls for.
       type: list
@@ -95,9 +122,21 @@ tables:
     headroom:
       description: Whole intervals after the current one that are covered without a gap.
       type: int
-    problem:
-      description: Why nothing can be said of the table; null otherwise.
+    detach_pending:
+      description: Partitions whose concurrent detaching was interrupted; they refuse rows until it is finalized.
+      type: list
+      elements: str
+    default_partition:
+      description: Name of the default partition; null where there is none.
       type: str
+    problem:
+      description: Why nothing can be said of the table, with the remedy; null otherwise.
+      type: str
+problems:
+  description: The tables of which nothing can be said, as C(table), C(problem), C(remedy) and C(sqlstate).
+  returned: success
+  type: list
+  elements: dict
 """
 
 from typing import Any
@@ -109,35 +148,32 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
     run_module,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import read_table
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS, parse_instant
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration, plan
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import describe, ranges
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table, read_tables
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import (
+    declaration,
+    describe,
+    plan_table,
+    ranges,
+)
 
-STRUCTURAL = ("42P01", "42P17")
 
-
-def report(session: Session, wanted: dict[str, Any], now: str | None) -> dict[str, Any]:
+def report(table: Table, wanted: Declaration, now: str | None) -> dict[str, Any]:
     """Return the report of one table."""
-    start = parse_instant(wanted["start"], "start") if wanted["start"] else None
-    declaration = Declaration(wanted["interval"], wanted["premake"], start)
-    try:
-        table = read_table(session, wanted["table"])
-    except PostgresqlError as error:
-        if error.sqlstate not in STRUCTURAL:
-            raise
-        return {"table": wanted["table"], "problem": error.as_failure()["msg"], "partitions": [], "missing": []}
-    planned = plan(table.name, table.partitions, declaration, parse_instant(now, "now") if now else table.now)
+    planned = plan_table(table, wanted, now)
     return {
         "table": table.label,
         "problem": None,
         "partitions": [
             {
+                "schema": each.schema,
                 "name": each.name,
                 "from": each.lower.isoformat(),
                 "to": each.upper.isoformat(),
                 "default": each.default,
-                "rows_estimate": table.rows[each.name],
+                "rows_estimate": each.rows,
+                "size_bytes": each.size,
             }
             for each in sorted(table.partitions, key=lambda each: each.lower)
         ],
@@ -148,7 +184,22 @@ def report(session: Session, wanted: dict[str, Any], now: str | None) -> dict[st
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     options = module.params
-    return {"changed": False, "tables": [report(session, each, options["now"]) for each in options["tables"]]}
+    wanted = [declaration(each) for each in options["tables"]]
+    names = [each["table"] for each in options["tables"]]
+    tables: list[dict[str, Any]] = []
+    problems = []
+    for name, each, found in zip(names, wanted, read_tables(session, names, options["sizes"]), strict=True):
+        try:
+            if isinstance(found, PostgresqlError):
+                raise found
+            tables.append(report(found, each, options["now"]))
+        except PostgresqlError as error:
+            why = error.as_failure()
+            tables.append({"table": name, "problem": why["msg"], "partitions": [], "missing": []})
+            problems.append(
+                {"table": name, "problem": error.message, "remedy": why["remedy"], "sqlstate": why["sqlstate"]}
+            )
+    return {"changed": False, "tables": tables, "problems": problems}
 
 
 def main() -> None:
@@ -166,6 +217,7 @@ def main() -> None:
                     "start": {"type": "str"},
                 },
             },
+            "sizes": {"type": "bool", "default": False},
             "now": {"type": "str"},
         },
         supports_check_mode=True,

@@ -7,10 +7,13 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import (
+    EARLIEST,
     INTERVALS,
+    LATEST,
     bound_literal,
     floor,
     following,
+    parse_bound,
     parse_instant,
     suffix,
 )
@@ -41,10 +44,11 @@ def test_names_differ_when_intervals_do(instant, interval, count):
 
 
 @pytest.mark.parametrize(
-    ("interval", "name"), [("day", "2026_11_03"), ("month", "2026_11"), ("quarter", "2026_q4"), ("year", "2026")]
+    ("interval", "name"),
+    [("hour", "2026_11_03_05"), ("day", "2026_11_03"), ("month", "2026_11"), ("quarter", "2026_q4"), ("year", "2026")],
 )
 def test_names(interval, name):
-    assert suffix(datetime(2026, 11, 3, tzinfo=UTC), interval) == name
+    assert suffix(datetime(2026, 11, 3, 5, tzinfo=UTC), interval) == name
 
 
 def test_weeks_are_iso_weeks():
@@ -55,8 +59,33 @@ def test_weeks_are_iso_weeks():
 def test_instants_of_options():
     assert parse_instant("2026-11-01", "start") == datetime(2026, 11, 1, tzinfo=UTC)
     assert parse_instant("2026-11-01T01:00+01:00", "start") == datetime(2026, 11, 1, tzinfo=UTC)
-    with pytest.raises(PostgresqlError, match="start: 'soon'"):
-        parse_instant("soon", "start")
+    for text in ("soon", "", "2026-13-01", "0001-01-01T00:00+14:00"):
+        with pytest.raises(PostgresqlError, match="start: '"):
+            parse_instant(text, "start")
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("'2026-11-01 00:00:00+00'", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("'2026-11-01 00:00:00.25+00'", datetime(2026, 11, 1, 0, 0, 0, 250000, tzinfo=UTC)),
+        ("'2026-11-01 00:00:00'", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("'2026-11-01'", datetime(2026, 11, 1, tzinfo=UTC)),
+        ("MINVALUE", EARLIEST),
+        ("'-infinity'", EARLIEST),
+        ("'0044-03-15 00:00:00+00 BC'", EARLIEST),
+        ("MAXVALUE", LATEST),
+        ("'infinity'", LATEST),
+        ("'12026-11-01 00:00:00+00'", LATEST),
+    ],
+)
+def test_bounds_as_postgresql_writes_them(text, instant):
+    assert parse_bound(text) == instant
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_the_calendar_ends(interval):
+    assert following(datetime(9999, 12, 31, 23, tzinfo=UTC), interval) == LATEST
 
 
 def test_bounds_say_their_zone_where_the_type_has_one():
