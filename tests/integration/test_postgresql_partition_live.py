@@ -114,7 +114,7 @@ def test_of_runs_side_by_side_one_creates_and_the_others_find_it_done(log):
         finally:
             session.connection.close()
 
-    threads = [threading.Thread(target=one) for _ in range(4)]
+    threads = [threading.Thread(target=one) for _number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
