@@ -83,7 +83,7 @@ unit: .venv/.developed
 modules: .venv/.developed
 	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
 	$(call step,Base images,$(PLAY) molecule/shared/images.yml)
-	$(call step,Modules against PostgreSQL 15 and 17,pytest -q -n 2 tests/integration)
+	$(call step,Modules against PostgreSQL 15 and 17,pytest -q -n 2 --dist loadgroup tests/integration)
 
 .PHONY: scenario
 scenario: .venv/.developed ## Run one molecule scenario: make scenario S=default
