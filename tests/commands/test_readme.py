@@ -76,6 +76,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     clone = Clone(path)
     yield clone
     clone.make("down")
+    # What a killed run leaves: Mitogen's processes live in sessions of their own.
+    subprocess.run(["pkill", "-KILL", "-f", str(path)], check=False)
 
 
 def changes(output: str) -> list[int]:
