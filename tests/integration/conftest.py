@@ -137,6 +137,7 @@ def start_server(version: int) -> Server:
             time.sleep(0.2)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the tests that use the fixed role names audit_* take turns: all databases of a server share its roles."""
     for item in items:
