@@ -137,16 +137,6 @@ def start_server(version: int) -> Server:
             time.sleep(0.2)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests that use the fixed role names audit_* take turns: all databases of a server share its roles."""
-    for item in items:
-        source = item.path.read_text(encoding="utf-8")
-        if item.path.parent == HERE and ("audit_owner" in source or "audit_writer" in source):
-            version = getattr(item, "callspec", None) and item.callspec.params.get("server")
-            item.add_marker(pytest.mark.xdist_group(f"audit-roles-{version}"))
-
-
 @pytest.fixture(scope="session", params=[15, 17], ids=["pg15", "pg17"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Server:
     import filelock

@@ -16,6 +16,9 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_files
 from .conftest import call_module
 from .declarations import declared
 
+# The names of the roles are fixed, and all databases of a server share them: one at a time.
+pytestmark = pytest.mark.xdist_group("audit-roles")
+
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 # In these the throwaway server is not as the role postgresql_server makes one. They hold in molecule's scenario.
 OF_THE_SERVER = [

@@ -20,6 +20,9 @@ import pytest
 import yaml
 from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_files import load_directory
 
+# The names of the roles are fixed, and all databases of a server share them: one at a time.
+pytestmark = pytest.mark.xdist_group("audit-roles")
+
 MIGRATIONS = Path(__file__).parents[2] / "roles/audit_schema/files/migrations"
 UP = sorted(path for path in MIGRATIONS.glob("*.sql") if path.name.count(".") == 1)
 

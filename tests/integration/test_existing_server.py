@@ -21,6 +21,9 @@ import pytest
 import yaml
 from psycopg2.errors import InsufficientPrivilege
 
+# The names of the roles are fixed, and all databases of a server share them: one at a time.
+pytestmark = pytest.mark.xdist_group("audit-roles")
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 ROLES = ["migrator", "writer", "reader", "verifier", "partitioner", "backup", "monitor"]
