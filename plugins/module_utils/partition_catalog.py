@@ -72,12 +72,15 @@ ORDER BY wanted.number
 
 # A table has a row type of its name, so that the name of any other type is taken, too. Arrays make room by themselves.
 TAKEN = """
-SELECT relname AS name, relkind::text AS kind FROM pg_catalog.pg_class
-WHERE relnamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%(schema)s)) AND relname = ANY (%(names)s)
+WITH parent AS (SELECT c.oid, n.oid AS schema FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %(schema)s AND c.relname = %(table)s)
+SELECT c.relname AS name, c.relkind::text AS kind,
+    EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhrelid = c.oid AND inhparent = parent.oid) AS partition
+FROM parent JOIN pg_catalog.pg_class c ON c.relnamespace = parent.schema AND c.relname = ANY (%(names)s)
 UNION ALL
-SELECT typname, 'c' FROM pg_catalog.pg_type
-WHERE typnamespace = pg_catalog.to_regnamespace(pg_catalog.quote_ident(%(schema)s)) AND typname = ANY (%(names)s)
-AND typrelid = 0 AND typcategory <> 'A'
+SELECT t.typname, 'c', false
+FROM parent JOIN pg_catalog.pg_type t ON t.typnamespace = parent.schema AND t.typname = ANY (%(names)s)
+WHERE t.typrelid = 0 AND t.typcategory <> 'A'
 ORDER BY 1
 """
 
@@ -139,10 +142,13 @@ def refuse_taken_names(session: Session, table: Table, create: Sequence[Range]) 
         return
     siblings = {each.name: each for each in table.partitions if each.schema == table.schema}
     clashes = {}
-    for row in session.query(TAKEN, {"schema": table.schema, "names": [each.name for each in create]}):
+    values = {"schema": table.schema, "table": table.name, "names": [each.name for each in create]}
+    for row in session.query(TAKEN, values):
         kind = KINDS.get(row["kind"], "another relation")
-        if row["name"] in siblings:
-            other = siblings[row["name"]]
+        if row["partition"]:
+            other = siblings.get(row["name"])
+            if other is None:  # made by another run since the table was read
+                continue
             kind = f"a partition of {table.label} from {other.lower.isoformat()} to {other.upper.isoformat()}"
         clashes[row["name"]] = kind
     if clashes:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import psycopg2
 import pytest
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import connect
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import refuse_taken_names
 from ansible_collections.auditdb.postgresql.plugins.modules import postgresql_partition
 
 from .partitions import NOW, TABLE, bounds, declare, names, refuse
@@ -122,6 +123,25 @@ def test_of_runs_side_by_side_one_creates_and_the_others_find_it_done(log):
     assert errors == []
     assert sorted(result["changed"] for result in results) == [False, False, False, True]
     assert len(bounds(log)) == 13
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_another_run_made_between_two_looks_is_no_unrelated_table(log, monkeypatch, check):
+    looked = []
+
+    def late(session, table, create):
+        if not looked:
+            looked.append(table)
+            assert declare(log)["changed"]  # looks, too, and is then not late
+        refuse_taken_names(session, table, create)
+
+    monkeypatch.setattr(postgresql_partition, "refuse_taken_names", late)
+    session = connect(log.login)
+    module = SimpleNamespace(params={**OPTIONS, "premake": 2}, check_mode=check)
+    result = postgresql_partition.run(module, session)
+    session.connection.close()
+    assert looked and result["changed"] is check, "check mode tells what it saw; the other looks again"
+    assert len(bounds(log)) == 3
 
 
 def test_a_run_that_changes_nothing_is_one_question(log, monkeypatch):
