@@ -18,8 +18,9 @@ import docker
 import filelock
 import psycopg2
 import pytest
+import tenacity
 import yaml
-from psycopg2.errors import InsufficientPrivilege
+from psycopg2.errors import DependentObjectsStillExist, InsufficientPrivilege
 
 # The names of the roles are fixed, and all databases of a server share them: one at a time.
 pytestmark = pytest.mark.xdist_group("audit-roles")
@@ -85,7 +86,17 @@ class Existing:
         for (name,) in self.query("SELECT datname FROM pg_database WHERE starts_with(datname, 'existing_')"):
             self.query(f'DROP DATABASE "{name}" WITH (FORCE)')
         for (name,) in self.query("SELECT rolname FROM pg_roles WHERE rolname ~ '^(audit|existing)_' ORDER BY rolname"):
-            self.query(f'DROP OWNED BY "{name}" CASCADE; DROP ROLE "{name}"')
+            self.drop_role(name)
+
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(DependentObjectsStillExist),
+        stop=tenacity.stop_after_delay(90),
+        wait=tenacity.wait_fixed(1),
+        reraise=True,
+    )
+    def drop_role(self, name: str) -> None:
+        """Drop a role; where a test that ends soon still has a database with something of it, when that is gone."""
+        self.query(f'DROP OWNED BY "{name}" CASCADE; DROP ROLE "{name}"')
 
     def play(self, *arguments: str, playbook: str = "database") -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
