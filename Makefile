@@ -72,7 +72,7 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	@echo "No long proof exists yet: docs/proof.md says which are planned."
 
 .PHONY: lint
-lint: .venv/.developed
+lint: .venv/.developed | .build/link/ansible_collections/auditdb/postgresql
 	$(call step,Lint,ruff check . && ruff format --check . && mypy -p $(PACKAGE).plugins.module_utils && ansible-lint && antsibull-changelog lint)
 
 .PHONY: unit
@@ -113,11 +113,15 @@ help:
 .venv/.installed: requirements.txt | .venv/bin/pip
 	$(call step,Python packages of requirements.txt,pip install -q --disable-pip-version-check -r requirements.txt)
 	@site=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
-	mkdir -p "$$site/ansible_collections/auditdb" .build/link/ansible_collections/auditdb; \
-	ln -sfn "$(CURDIR)" "$$site/ansible_collections/auditdb/postgresql"; \
-	ln -sfn ../../../.. .build/link/ansible_collections/auditdb/postgresql
+	mkdir -p "$$site/ansible_collections/auditdb"; \
+	ln -sfn "$(CURDIR)" "$$site/ansible_collections/auditdb/postgresql"
 	@touch $@
 
 .venv/.developed: requirements-dev.txt .venv/.installed
 	$(call step,Python packages of requirements-dev.txt,pip install -q --disable-pip-version-check -r requirements-dev.txt)
 	@touch $@
+
+# The same link where mypy looks: it passes over packages in site-packages that have no py.typed.
+.build/link/ansible_collections/auditdb/postgresql:
+	@mkdir -p $(@D)
+	@ln -sfn ../../../.. $@
