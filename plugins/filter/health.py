@@ -14,6 +14,7 @@ from typing import Any
 
 Row = dict[str, Any]
 WIDTH = 118
+MAIN_LEDGER = "schema_migrations"
 SHOWN = {"ok": "ok", "failed": "FAILED", "unknown": "unknown", "skipped": "skipped"}
 
 
@@ -36,7 +37,9 @@ def _broken(result: Mapping[str, Any], key: str) -> list[str]:
 
 
 def migration_rows(result: Mapping[str, Any]) -> list[Row]:
-    """Return the rows of the ledger of migrations."""
+    """Return the rows of one ledger of migrations; ``item`` names it, as the role's loop did."""
+    table = (result.get("item") or {}).get("table", MAIN_LEDGER)
+    ledger = "" if table == MAIN_LEDGER else f" ({table})"
     broken = _broken(result, "current_version")
     edited = [
         f"{each['file']} was edited: SHA-256 {each['ledger']} -> {each['found']}"
@@ -46,13 +49,13 @@ def migration_rows(result: Mapping[str, Any]) -> list[Row]:
     return [
         _row(
             "migrations",
-            "migration conflicts: the files are those that were applied",
+            f"migration conflicts: the files are those that were applied{ledger}",
             broken or edited + [f"{name} has no file" for name in result.get("missing", [])],
             "restore the files; put changes into new migrations",
         ),
         _row(
             "migrations",
-            "every migration is applied",
+            f"every migration is applied{ledger}",
             broken or stopped + list(result.get("pending", [])),
             "run playbooks/migrate.yml",
         ),
@@ -106,10 +109,13 @@ def check_rows(result: Mapping[str, Any], *, managed: bool) -> list[Row]:
 
 
 def health_rows(found: Mapping[str, Any], managed: bool = True) -> list[Row]:
-    """Return all rows from the results of the modules, by name: checks, migrations, partitions, roles, grants."""
+    """Return all rows from the results of the modules, by name: checks, migrations, partitions, roles, grants.
+
+    ``migrations`` is a list, one result a ledger; where there is none, nobody looked.
+    """
     rows = [
         *check_rows(found["checks"], managed=managed),
-        *migration_rows(found["migrations"]),
+        *[row for ledger in found["migrations"] or [{}] for row in migration_rows(ledger)],
         *partition_rows(found["partitions"]),
         *drift_row(found["roles"], "roles, memberships and passwords are as declared"),
         *drift_row(found["grants"], "everybody has the declared rights and no others"),

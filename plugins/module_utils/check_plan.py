@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
@@ -35,19 +36,19 @@ def validate(checks: Sequence[Mapping[str, Any]]) -> None:
     if wrong:
         raise PostgresqlError(
             f"checks: {'; '.join(wrong)}. Nothing was checked",
-            remedy="give each either a query, or statements with refused: [SQLSTATE] or accepted: true",
+            remedy="give each a query, or certificate_days, or statements with refused: [SQLSTATE] or accepted: true",
         )
 
 
 def _problems(check: Mapping[str, Any]) -> list[str]:
     problems = []
-    sources = [name for name in ("query", "statements") if check.get(name)]
+    sources = [name for name in ("query", "statements", "certificate_days") if check.get(name)]
     if len(sources) != 1:
-        problems.append(f"has {' and '.join(sources) or 'neither a query nor statements'}")
+        problems.append(f"has {' and '.join(sources) or 'neither a query, nor statements, nor certificate_days'}")
     expects = bool(check.get("refused")) + bool(check.get("accepted"))
-    if check.get("query") and expects:
-        problems.append("has a query, which is neither refused nor accepted")
-    if not check.get("query") and expects != 1:
+    if not check.get("statements") and expects:
+        problems.append("has no statements, which alone are refused or accepted")
+    if check.get("statements") and expects != 1:
         problems.append("must say either what its statements are refused with, or that they are accepted")
     if check.get("advisory") and not check.get("query"):
         problems.append("is advisory, which only a query can be")
@@ -79,6 +80,13 @@ def judge_attempts(check: Mapping[str, Any], attempts: Sequence[Attempt]) -> Ver
     problems = [(text, _problem(check, error)) for text, error in attempts]
     findings = tuple(f"{_shortened(text)}: {problem}" for text, problem in problems if problem)
     return Verdict(FAILED if findings else OK, findings)
+
+
+def judge_certificate(end: datetime, now: datetime, days: int) -> Verdict:
+    """Return the verdict on a certificate that ends then, and is to last so many days more."""
+    if (end - now).days >= days:
+        return Verdict(OK)
+    return Verdict(FAILED, (f"it ends {end:%Y-%m-%d}, in {(end - now).days} days",))
 
 
 def _shortened(text: str) -> str:

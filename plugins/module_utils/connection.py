@@ -196,7 +196,7 @@ def connect(options: Mapping[str, Any]) -> Session:
     # Bounds and timestamps must not depend on the server's, the role's or the client's own settings.
     session.query("SET TimeZone = 'UTC'")
     session.query("SET DateStyle = 'ISO, YMD'")
-    session.query("SET client_encoding = 'UTF8'")
+    session.connection.set_client_encoding("UTF8")  # not by SET, which psycopg2's own encoders do not see
     session.query("SET client_min_messages = 'warning'")
     if options.get("session_role"):
         session.query("SELECT pg_catalog.set_config('role', %s, false)", (options["session_role"],))

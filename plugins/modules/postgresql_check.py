@@ -41,6 +41,11 @@ options:
           - Let it touch no row (C(WHERE false)), for a refusal is decided before rows are.
         type: list
         elements: str
+      certificate_days:
+        description:
+          - The certificate that the server shows to the role's login must be trusted, and last so many days more.
+          - It is what clients see, so a renewed file that the server has not read yet does not count.
+        type: int
       refused:
         description:
           - SQLSTATEs, one of which each statement must fail with. C(42501) is a lack of rights.
@@ -122,9 +127,17 @@ EXAMPLES = r"""
         statements: [DELETE FROM audit.audit_log WHERE false]
         refused: ["42501"]
         remedy: run playbooks/site.yml
+      - name: the certificate is valid for two weeks more
+        role: audit_writer
+        certificate_days: 14
+        remedy: renew it, and reload the server
       - name: no setting waits for a restart
         query: SELECT name FROM pg_settings WHERE pending_restart
         remedy: restart the server
+    role_logins:
+      passwords: {audit_writer: "{{ vault_audit_writer }}"}
+      login_host: db.example.com
+      ssl_mode: verify-full
 """
 
 RETURN = r"""
@@ -174,7 +187,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.auditdb.postgresql.plugins.module_utils.check_plan import FAILED, OK, UNKNOWN, validate
-from ansible_collections.auditdb.postgresql.plugins.module_utils.check_run import Checker
+from ansible_collections.auditdb.postgresql.plugins.module_utils.check_run import run_checks
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import (
     CONNECTION_ARGUMENTS,
     Session,
@@ -186,6 +199,7 @@ CHECK_ARGUMENTS: dict[str, dict[str, Any]] = {
     "group": {"type": "str", "default": ""},
     "query": {"type": "str"},
     "statements": {"type": "list", "elements": "str"},
+    "certificate_days": {"type": "int"},
     "refused": {"type": "list", "elements": "str"},
     "accepted": {"type": "bool", "default": False},
     "role": {"type": "str"},
@@ -207,16 +221,12 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     options = module.params
     validate(options["checks"])
     version = session.query("SELECT pg_catalog.current_setting('server_version') AS version")[0]["version"]
-    checker = Checker(session, options, options["role_logins"])
-    try:
-        results = [checker.run(check) for check in options["checks"]]
-    finally:
-        checker.close()
+    results, acted_as = run_checks(options["checks"], session, options)
     return {
         "changed": False,
         "results": results,
         "summary": {s: sum(result["status"] == s for result in results) for s in (OK, FAILED, UNKNOWN)},
-        "acted_as": checker.acted_as,
+        "acted_as": acted_as,
         "server_version": version,
     }
 

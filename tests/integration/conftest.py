@@ -63,6 +63,13 @@ class Server:
         self.host = host
         self.password = password
 
+    @property
+    def certificate(self) -> str:
+        """The server's certificate, which is its own authority and names localhost."""
+        path = f"/var/lib/postgresql/{self.version}/test/server.crt"
+        container = docker.from_env().containers.get(f"auditdb-modules-{self.version}")
+        return str(container.exec_run(["cat", path]).output.decode())
+
     def connect(self, database: str = "postgres", user: str = "postgres", password: str | None = None) -> Any:
         connection = psycopg2.connect(
             host=self.host, user=user, password=password or self.password, dbname=database, connect_timeout=5

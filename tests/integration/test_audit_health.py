@@ -31,8 +31,15 @@ LOGGED = "log_connections=on log_disconnections=on log_lock_waits=on log_min_dur
 class Audit:
     """A database that the modules made from the roles' own declarations, and the checks on it."""
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, authority: Path) -> None:
         self.server = server
+        authority.write_text(server.certificate)
+        self.role_login = {
+            "login_host": "localhost",  # as in the certificate
+            "ssl_mode": "verify-full",
+            "ca_cert": str(authority),
+            "connect_params": {"hostaddr": server.host},
+        }
         self.name = f"health_{uuid.uuid4().hex[:12]}"
         self.login = {"login_host": server.host, "login_user": "postgres", "login_password": server.password}
 
@@ -92,17 +99,17 @@ class Audit:
             **{**self.login, "login_db": self.name, **login},
             connect_params={"options": " ".join(f"-c {option}" for option in options.split())},
             checks=wanted,
-            role_logins={"passwords": self.passwords, "connect_params": {}},
+            role_logins={"passwords": self.passwords, **self.role_login},
         )
         assert result["changed"] is False
         return {each["name"]: each for each in result["results"]}
 
 
 @pytest.fixture(scope="module")
-def audit(server) -> Iterator[Audit]:
+def audit(server, tmp_path_factory) -> Iterator[Audit]:
     # The names of the roles are fixed, and all databases of a server share them: one at a time.
     with filelock.FileLock(Path(tempfile.gettempdir()) / f"auditdb-roles-{server.version}.lock"):
-        audit = Audit(server)
+        audit = Audit(server, tmp_path_factory.mktemp("authority") / "ca.crt")
         audit.clean()  # what an earlier run left when it was killed
         audit.make()
         yield audit
@@ -404,14 +411,17 @@ SESSIONS = [
 ]
 WHAT_IS_LOGGED = "what is logged: slow statements, checkpoints, connections, lock waits"
 ENCRYPTED = "TLS 1.2 or later is offered, passwords are stored as SCRAM"
+ARRIVES = "charset: Thai, emoji and combining marks arrive as they were sent"
+CERTIFICATE = "the certificate that the server shows is trusted, and valid for 14 days more"
 # Seen red by other tests below, or by nothing that a test can do to a server that others share.
 ELSEWHERE = {
     WHAT_IS_LOGGED,
     ENCRYPTED,
     "retention policies: what an operator changed, as they may, is said",
-    "charset: Thai, emoji and combining marks arrive as they were sent",  # would take a broken client
-    "pg_stat_statements is preloaded",  # would take a restart
-    "data checksums are on, and none has failed",  # would take another cluster
+    ARRIVES,
+    CERTIFICATE,
+    "pg_stat_statements is preloaded",  # takes a restart: molecule's scenario does it
+    "data checksums are on, and none has failed",  # likewise
     OTHERS.format(role="audit_writer"),  # the same statements as for audit_reader
     TRIED.format(role="audit_migrator"),
     TRIED.format(role="audit_partitioner"),
@@ -520,3 +530,20 @@ def test_nothing_is_left_behind(audit):
     assert sequences == audit.query(
         "SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'audit' ORDER BY 1"
     )
+
+
+def test_a_database_that_cannot_hold_the_text_is_found(audit):
+    name = f"health_{uuid.uuid4().hex[:12]}"
+    audit.query(f"CREATE DATABASE {name} ENCODING LATIN1 LOCALE 'C' TEMPLATE template0", "postgres")
+    (result,) = audit.results(ARRIVES, login_db=name).values()
+    assert result["status"] == "failed"
+    assert "22P05" in result["findings"][0]
+
+
+def test_a_certificate_that_ends_soon_is_found(audit):
+    check = audit.checks[CERTIFICATE]
+    audit.checks["soon"] = {**check, "name": "soon", "certificate_days": 31}
+    (result,) = audit.results("soon").values()
+    del audit.checks["soon"]
+    assert result["status"] == "failed"
+    assert "it ends" in result["findings"][0]

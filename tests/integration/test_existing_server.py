@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import filelock
 import psycopg2
 import pytest
@@ -54,9 +53,7 @@ class Existing:
 
     def prepare(self) -> None:
         self.query(f"CREATE ROLE {self.provisioner} LOGIN CREATEDB CREATEROLE PASSWORD '{self.login_password}'")
-        container = docker.from_env().containers.get(f"auditdb-modules-{self.server.version}")
-        certificate = f"/var/lib/postgresql/{self.server.version}/test/server.crt"
-        (self.folder / "ca.crt").write_bytes(container.exec_run(["cat", certificate]).output)
+        (self.folder / "ca.crt").write_text(self.server.certificate)
         shutil.copytree(ROOT / "inventories/existing", self.inventory)
         variables = self.inventory / "group_vars/all"
         connection = yaml.safe_load((variables / "connection.yml").read_text())

@@ -123,6 +123,28 @@ def test_a_check_that_says_nothing_or_two_things_is_refused(database, bad):
     assert "the bad one" in failed["msg"] and failed["remedy"]
 
 
+def test_the_certificate_that_clients_see_is_verified_and_lasts(database, roles, tmp_path):
+    authority = tmp_path / "ca.crt"
+    authority.write_text(database.server.certificate)  # of 30 days, for localhost
+    address = {"connect_params": {"hostaddr": database.server.host}}
+    good = {"login_host": "localhost", "ssl_mode": "verify-full", "ca_cert": str(authority), **address}
+
+    def outcome(days, **login):
+        passwords = {} if login.get("login_host") == "" else roles["passwords"]
+        options = {"role_logins": {"passwords": passwords, **good, **login}}
+        (result,) = check(database, {"role": roles["writer"], "certificate_days": days}, **options)["results"]
+        return result["status"], "".join(result["findings"])
+
+    assert outcome(1) == ("ok", "")
+    status, finding = outcome(31)
+    assert status == "failed" and "it ends 20" in finding
+    assert outcome(1, login_host="elsewhere")[0] == "failed"
+    assert outcome(1, login_host="elsewhere", ssl_mode="verify-ca") == ("ok", "")
+    assert "self-signed certificate" in outcome(1, ca_cert=None)[1]
+    assert "no trusted certificate" in outcome(1, login_port=1)[1]
+    assert "no trusted certificate" in outcome(1, ca_cert=str(tmp_path / "none"))[1]
+
+
 def test_what_only_informs_holds_and_is_said(database):
     result = check(database, {"query": "SELECT 'an operator changed it'", "advisory": True})
     assert statuses(result) == ["ok"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from ansible_collections.auditdb.postgresql.plugins.module_utils.check_plan import (
     judge_attempts,
+    judge_certificate,
     judge_error,
     judge_rows,
     render,
@@ -40,6 +43,13 @@ def test_a_refusal_is_proven_by_its_code(error, status, word):
     assert word in "".join(verdict.findings)
 
 
+def test_a_certificate_lasts_whole_days():
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert judge_certificate(now + timedelta(days=14), now, 14).status == "ok"
+    verdict = judge_certificate(now + timedelta(days=13, hours=23), now, 14)
+    assert (verdict.status, verdict.findings) == ("failed", ("it ends 2026-01-15, in 13 days",))
+
+
 def test_what_must_be_accepted():
     assert judge_attempts({"accepted": True}, [("SELECT 1", None)]).status == "ok"
     verdict = judge_attempts({"accepted": True}, [("SELECT 1", None), ("SELECT 2", DENIED)])
@@ -59,9 +69,11 @@ def test_one_column_is_its_value():
 @pytest.mark.parametrize(
     ("bad", "word"),
     [
-        ({}, "neither a query nor statements"),
+        ({}, "neither a query, nor statements"),
         ({"query": "q", "statements": ["s"]}, "query and statements"),
-        ({"query": "q", "accepted": True}, "neither refused nor accepted"),
+        ({"query": "q", "accepted": True}, "which alone are refused or accepted"),
+        ({"certificate_days": 3, "accepted": True}, "which alone are refused or accepted"),
+        ({"certificate_days": 3, "query": "q"}, "query and certificate_days"),
         ({"statements": ["s"]}, "must say either"),
         ({"statements": ["s"], "accepted": True, "refused": ["42501"]}, "must say either"),
         ({"statements": ["s"], "accepted": True, "advisory": True}, "advisory"),

@@ -12,9 +12,10 @@ from ansible_collections.auditdb.postgresql.plugins.filter.health import (
     health_verdict,
 )
 
+LEDGER = {"current_version": "1", "pending": [], "mismatched": [], "missing": [], "unfinished": []}
 GOOD = {
     "checks": {"results": [{"name": "c", "group": "server", "status": "ok", "findings": [], "remedy": "r"}]},
-    "migrations": {"current_version": "1", "pending": [], "mismatched": [], "missing": [], "unfinished": []},
+    "migrations": [LEDGER],
     "partitions": {"tables": [{"table": "a.b", "problem": None, "missing": [], "detach_pending": []}]},
     "roles": {"changed": False, "queries": []},
     "grants": {"changed": False, "queries": []},
@@ -31,14 +32,18 @@ def test_all_is_well():
 
 def test_a_module_that_failed_is_a_finding_even_when_its_failure_was_waived():
     for name in GOOD:
-        assert failed({name: {"failed": False, "changed": False, "msg": "connection refused"}}), name
+        broken = {"failed": False, "changed": False, "msg": "connection refused"}
+        assert failed({name: [broken] if name == "migrations" else broken}), name
+    assert failed({"migrations": []})
 
 
 def test_findings():
-    migrations = {**GOOD["migrations"], "pending": ["2_x.sql"]}
-    assert failed({"migrations": migrations}) == ["every migration is applied"]
-    edited = {**GOOD["migrations"], "mismatched": [{"file": "f", "ledger": "a", "found": "b"}]}
-    assert len(failed({"migrations": edited})) == 1
+    pending = {**LEDGER, "pending": ["2_x.sql"]}
+    assert failed({"migrations": [pending]}) == ["every migration is applied"]
+    own = {**pending, "item": {"table": "own"}}
+    assert failed({"migrations": [LEDGER, own]}) == ["every migration is applied (own)"]
+    edited = {**LEDGER, "mismatched": [{"file": "f", "ledger": "a", "found": "b"}]}
+    assert len(failed({"migrations": [edited]})) == 1
     table = {"table": "a.b", "problem": None, "missing": [{"from": "x", "to": "y"}]}
     assert len(failed({"partitions": {"tables": [table]}})) == 1
     assert len(failed({"grants": {"changed": True, "queries": ["GRANT"]}})) == 1

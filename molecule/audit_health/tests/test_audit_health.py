@@ -159,6 +159,42 @@ def test_a_trusting_rule_is_found(database_host, playbook):
     assert any("nobody is trusted" in line for line in run.output.splitlines() if "FAILED" in line)
 
 
+def test_what_only_a_restart_changes_is_found(database_host, playbook):
+    """Preloaded libraries and page checksums; and a certificate of which clients see that it ends."""
+    unit, bin_directory, data = "postgresql@17-main", "/usr/lib/postgresql/17/bin", "/var/lib/postgresql/17/main"
+
+    def while_stopped(action):
+        database_host.run("systemctl", "stop", unit)
+        database_host.run("runuser", "-u", "postgres", "--", f"{bin_directory}/pg_checksums", action, "-D", data)
+        database_host.run("systemctl", "start", unit)
+
+    database_host.sql("ALTER SYSTEM SET shared_preload_libraries = ''")
+    while_stopped("--disable")
+    try:
+        run = health(playbook, "-e", "audit_health_certificate_days=4000")
+    finally:
+        database_host.sql("ALTER SYSTEM RESET shared_preload_libraries")
+        while_stopped("--enable")
+    assert run.code != 0
+    failed = "".join(line for line in run.output.splitlines() if "FAILED" in line)
+    for expected in (
+        "pg_stat_statements is preloaded",
+        "data checksums are on",
+        "the certificate that the server shows",
+    ):
+        assert expected in failed, run.output
+
+
+def test_a_ledger_of_ones_own_is_looked_at(database_host, playbook, tmp_path):
+    (tmp_path / "0001_own.sql").write_text("CREATE TABLE audit.own (a integer)")
+    own = json.dumps({"audit_schema_extra_migrations": [{"path": str(tmp_path), "table": "own_migrations"}]})
+    run = health(playbook, "-e", own)
+    assert run.code != 0
+    assert any(
+        "every migration is applied (own_migrations)" in line for line in run.output.splitlines() if "FAILED" in line
+    )
+
+
 def test_an_unreachable_server_is_a_finding_and_not_silence(database_host, playbook):
     database_host.run("systemctl", "stop", "postgresql@17-main")
     try:
