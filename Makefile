@@ -14,6 +14,9 @@ export ANSIBLE_HOST_PATTERN_MISMATCH := error
 export ANSIBLE_PIPELINING := true
 export MOLECULE_GLOB := molecule/*/molecule.yml
 export PYTHONDONTWRITEBYTECODE := 1
+# Only the collections that this one depends on: with Mitogen, each task looks through all that can be found.
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.venv/collections
+export ANSIBLE_COLLECTIONS_SCAN_SYS_PATH := false
 # As it was typed: make would read a dollar sign in it.
 export STATEMENT := $(value SQL)
 
@@ -72,8 +75,8 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	@echo "No long proof exists yet: docs/proof.md says which are planned."
 
 .PHONY: lint
-lint: .venv/.developed | .build/link/ansible_collections/auditdb/postgresql
-	$(call step,Lint,ruff check . && ruff format --check . && mypy -p $(PACKAGE).plugins.module_utils && ansible-lint && antsibull-changelog lint)
+lint: .venv/.developed
+	$(call step,Lint,ruff check . && ruff format --check . && mypy -p $(PACKAGE).plugins.module_utils && env -u ANSIBLE_COLLECTIONS_SCAN_SYS_PATH ansible-lint && antsibull-changelog lint)
 
 .PHONY: unit
 unit: .venv/.developed
@@ -112,16 +115,16 @@ help:
 
 .venv/.installed: requirements.txt | .venv/bin/pip
 	$(call step,Python packages of requirements.txt,pip install -q --disable-pip-version-check -r requirements.txt)
-	@site=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
-	mkdir -p "$$site/ansible_collections/auditdb"; \
-	ln -sfn "$(CURDIR)" "$$site/ansible_collections/auditdb/postgresql"
+	@site=$$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ansible_collections; \
+	mkdir -p "$$site/auditdb"; \
+	ln -sfn "$(CURDIR)" "$$site/auditdb/postgresql"; \
+	for name in auditdb.postgresql ansible.posix $$(sed -n '/^dependencies:/,/^[^ d]/s/^  \([a-z.]*\):.*/\1/p' galaxy.yml); do \
+		link=$(ANSIBLE_COLLECTIONS_PATH)/ansible_collections/$${name/.//}; \
+		mkdir -p "$${link%/*}"; \
+		ln -sfn "$$site/$${name/.//}" "$$link"; \
+	done
 	@touch $@
 
 .venv/.developed: requirements-dev.txt .venv/.installed
 	$(call step,Python packages of requirements-dev.txt,pip install -q --disable-pip-version-check -r requirements-dev.txt)
 	@touch $@
-
-# The same link where mypy looks: it passes over packages in site-packages that have no py.typed.
-.build/link/ansible_collections/auditdb/postgresql:
-	@mkdir -p $(@D)
-	@ln -sfn ../../../.. $@
