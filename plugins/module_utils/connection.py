@@ -81,6 +81,8 @@ def connection_parameters(options: Mapping[str, Any]) -> dict[str, Any]:
         "sslkey": options.get("ssl_key"),
         "connect_timeout": 10,
         "application_name": "auditdb.postgresql",
+        # Said at the login: psycopg2 then encodes text as the server reads it, whatever the encoding of the database.
+        "client_encoding": "UTF8",
     }
     parameters = {name: value for name, value in parameters.items() if value not in (None, "")}
     return {**parameters, **(options.get("connect_params") or {})}
@@ -193,14 +195,16 @@ def connect(options: Mapping[str, Any]) -> Session:
         session = Session(psycopg2.connect(**connection_parameters(options)))
     except psycopg2.Error as error:
         raise database_error(error) from error
-    # Bounds and timestamps must not depend on the server's, the role's or the client's own settings.
-    session.query("SET TimeZone = 'UTC'")
-    session.query("SET DateStyle = 'ISO, YMD'")
-    session.connection.set_client_encoding("UTF8")  # not by SET, which psycopg2's own encoders do not see
-    session.query("SET client_min_messages = 'warning'")
-    if options.get("session_role"):
-        session.query("SELECT pg_catalog.set_config('role', %s, false)", (options["session_role"],))
+    settle(session, options.get("session_role"))
     return session
+
+
+def settle(session: Session, role: str | None) -> None:
+    """Give the session the settings and the role that this collection's SQL counts on."""
+    # Bounds and timestamps must not depend on the server's, the role's or the client's own settings.
+    session.query("SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET client_min_messages = 'warning'")
+    if role:
+        session.query("SELECT pg_catalog.set_config('role', %s, false)", (role,))
 
 
 def with_lock_retries(work: Callable[[], T], *, attempts: int, base: float = 0.1, ceiling: float = 5.0) -> T:

@@ -14,19 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
-
-try:
-    import pglast
-    from pglast import ast, enums
-
-    HAS_PGLAST = True
-except ImportError:
-    HAS_PGLAST = False
+from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_sql import line_of, split
 
 NAME = re.compile(r"(?P<version>\d{4,})_(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)(?P<kind>\.down|\.verify)?\.sql")
 NO_TRANSACTION = re.compile(r"^--\s*migrate:\s*no-transaction\s*$", re.MULTILINE)
 DIRECTIVE = re.compile(r"^--\s*migrate:(?P<words>.*)$", re.MULTILINE)
-META_COMMAND = re.compile(r"^\\\S+", re.MULTILINE)
 BREAKPOINT = "--> statement-breakpoint"
 BOM = "\ufeff"
 
@@ -43,9 +35,10 @@ class Migration:
     byte_length: int
     transactional: bool = True
     statements: list[dict[str, Any]] = field(default_factory=list)
-    """Its statements as {sql, line, index}; index is what CREATE INDEX CONCURRENTLY makes."""
+    """Its statements, as migration_sql.split returns them."""
     down: str | None = None
-    verify: str | None = None
+    down_statements: list[dict[str, Any]] = field(default_factory=list)
+    verify: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form in which the action plugin hands the migration to the module."""
@@ -58,7 +51,12 @@ def normalise(data: bytes, file: str) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise PostgresqlError(f"{file} is not UTF-8: {error}", remedy="save the file as UTF-8") from error
-    return text.removeprefix(BOM).replace("\r\n", "\n").replace("\r", "\n")
+    text = text.removeprefix(BOM).replace("\r\n", "\n").replace("\r", "\n")
+    if "\0" in text:  # what follows it would be neither parsed nor sent
+        raise PostgresqlError(
+            f"{file} line {line_of(text, text.index(chr(0)))}: a NUL character", remedy="save the file as UTF-8"
+        )
+    return text
 
 
 def checksum(text: str) -> str:
@@ -80,66 +78,73 @@ def load_directory(path: Path, layout: str = "auto") -> list[Migration]:
     return _load_numbered(path)
 
 
+def _read(file: Path) -> str:
+    try:
+        text = normalise(file.read_bytes(), file.name)
+    except OSError as error:
+        raise PostgresqlError(f"{file.name} cannot be read: {error}", remedy="make it a readable file") from error
+    if not text.strip():
+        raise PostgresqlError(f"{file.name} is empty", remedy="write it or remove it")
+    return text
+
+
 def _load_numbered(path: Path) -> list[Migration]:
     texts: dict[str, dict[str, str]] = {}
-    files: dict[str, str] = {}
+    stems: dict[int, str] = {}
     for file in sorted(path.glob("*.sql")):
         match = NAME.fullmatch(file.name)
         if match is None:
             raise PostgresqlError(
                 f"{file.name} is not named NNNN_description.sql", remedy="rename it, e.g. 0007_add_index.sql"
             )
-        version, kind = match["version"], match["kind"] or ""
-        stem = f"{version}_{match['name']}"
-        if files.setdefault(version, stem) != stem:
+        number, stem = int(match["version"]), f"{match['version']}_{match['name']}"
+        if number == 0:
             raise PostgresqlError(
-                f"version {version} is used twice: {files[version]}.sql and {file.name}",
+                f"{file.name}: version 0 stands for no migration at all", remedy="number migrations from 0001 on"
+            )
+        if stems.setdefault(number, stem) != stem:
+            raise PostgresqlError(
+                f"version {match['version']} is used twice: {stems[number]}.sql and {file.name}",
                 remedy="give each migration a version of its own",
             )
-        text = normalise(file.read_bytes(), file.name)
-        if not text.strip():
-            raise PostgresqlError(f"{file.name} is empty", remedy="write it or remove it")
-        texts.setdefault(stem, {})[kind] = text
+        texts.setdefault(stem, {})[match["kind"] or ""] = _read(file)
     migrations = []
-    for version, stem in sorted(files.items(), key=lambda item: int(item[0])):
+    for _number, stem in sorted(stems.items()):
         kinds = texts[stem]
         if "" not in kinds:
             raise PostgresqlError(
                 f"{stem}{next(iter(kinds))}.sql has no {stem}.sql beside it", remedy="add the migration it belongs to"
             )
-        for kind in (".down", ".verify"):
-            if kind in kinds:
-                check_sql(kinds[kind], f"{stem}{kind}.sql", transactional=True)
+        version, _, name = stem.partition("_")
         migrations.append(
-            build(
-                version,
-                stem.partition("_")[2],
-                f"{stem}.sql",
-                kinds[""],
-                down=kinds.get(".down"),
-                verify=kinds.get(".verify"),
-            )
+            build(version, name, f"{stem}.sql", kinds[""], down=kinds.get(".down"), verify=kinds.get(".verify"))
         )
     return migrations
 
 
 def _load_drizzle(path: Path, journal: Path) -> list[Migration]:
     try:
-        entries = json.loads(journal.read_text(encoding="utf-8"))["entries"]
-        tags = [(int(entry["idx"]), str(entry["tag"])) for entry in entries]
+        entries = json.loads(journal.read_text(encoding="utf-8-sig"))["entries"]
+        tags = sorted((int(entry["idx"]), str(entry["tag"])) for entry in entries)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PostgresqlError(
             f"{journal} is not a Drizzle journal: {error}", remedy="run drizzle-kit again, or set format: numbered"
         ) from error
     migrations = []
-    for index, tag in sorted(tags):
+    for position, (index, tag) in enumerate(tags):
+        if position and tags[position - 1][0] == index:
+            raise PostgresqlError(
+                f"{journal.name} has the idx {index} twice: {tags[position - 1][1]} and {tag}",
+                remedy="give each migration an idx of its own, as drizzle-kit does",
+            )
         file = path / f"{tag}.sql"
         if not file.is_file():
             raise PostgresqlError(f"{file.name} is in {journal.name} and not in {path}", remedy="restore the file")
-        text = normalise(file.read_bytes(), file.name)
+        text = _read(file)
         # The breakpoint is a comment to PostgreSQL, but nothing promises that the statement before it ends with ';'.
         runnable = text.replace(BREAKPOINT, ";")
-        migrations.append(build(f"{index:04d}", tag.partition("_")[2] or tag, file.name, runnable, source=text))
+        version = f"{index:04d}"
+        migrations.append(build(version, tag.removeprefix(f"{version}_"), file.name, runnable, source=text))
     return migrations
 
 
@@ -154,14 +159,11 @@ def build(
     source: str | None = None,
 ) -> Migration:
     """Return the migration of this text after checking it; the checksum is that of ``source``, or of ``sql``."""
-    for directive in DIRECTIVE.finditer(sql):
-        if directive["words"].strip() != "no-transaction":
-            raise PostgresqlError(
-                f"{file} line {_line(sql, directive.start())}: unknown directive '{directive.group().strip()}'",
-                remedy="the only one is '-- migrate: no-transaction'",
-            )
+    stem = file.removesuffix(".sql")
+    _check_directives(sql, file, {"no-transaction"})
+    for text, kind in ((down, "down"), (verify, "verify")):
+        _check_directives(text or "", f"{stem}.{kind}.sql", set())
     transactional = NO_TRANSACTION.search(sql) is None
-    statements = check_sql(sql, file, transactional=transactional)
     original = sql if source is None else source
     return Migration(
         version=version,
@@ -171,83 +173,18 @@ def build(
         checksum=checksum(original),
         byte_length=len(original.encode("utf-8")),
         transactional=transactional,
-        statements=statements,
+        statements=split(sql, file, transactional=transactional),
         down=down,
-        verify=verify,
+        down_statements=split(down, f"{stem}.down.sql", transactional=True) if down else [],
+        verify=split(verify, f"{stem}.verify.sql", transactional=True) if verify else [],
     )
 
 
-def _line(text: str, position: int) -> int:
-    return text.count("\n", 0, position) + 1
-
-
-def check_sql(sql: str, file: str, *, transactional: bool) -> list[dict[str, Any]]:
-    """Return the statements of the text as {sql, line, index}; refuse what could not run as announced.
-
-    The parser is PostgreSQL's own (pglast). Its grammar may be newer than the server's, so only its refusals of
-    syntax that no version knows stop here; the server has the last word.
-    """
-    if not HAS_PGLAST:
-        raise PostgresqlError(
-            "the Python package pglast is missing on the control node", remedy="pip install -r requirements.txt"
-        )
-    try:
-        parsed = pglast.parse_sql(sql)
-    except pglast.parser.ParseError as error:
-        location = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else 0
-        command = META_COMMAND.search(sql)
-        if command is not None:
+def _check_directives(text: str, file: str, known: set[str]) -> None:
+    for directive in DIRECTIVE.finditer(text):
+        if directive["words"].strip() not in known:
             raise PostgresqlError(
-                f"{file} line {_line(sql, command.start())}: '{command.group()}' is a command of psql, not SQL",
-                remedy="write SQL only",
-            ) from error
-        raise PostgresqlError(f"{file} line {_line(sql, location)}: {error.args[0]}", sqlstate="42601") from error
-    statements = []
-    for raw in parsed:
-        begin = raw.stmt_location or 0
-        text = sql[begin : begin + raw.stmt_len if raw.stmt_len else None]
-        line = _line(sql, begin + len(text) - len(text.lstrip()))
-        problem = _problem(raw.stmt, transactional)
-        if problem:
-            raise PostgresqlError(f"{file} line {line}: {problem[0]}", remedy=problem[1])
-        statements.append({"sql": text.strip(), "line": line, "index": _index_name(raw.stmt)})
-    if not statements:
-        raise PostgresqlError(f"{file} holds no statement", remedy="write it or remove it")
-    return statements
-
-
-def _problem(statement: Any, transactional: bool) -> tuple[str, str] | None:
-    """Return what is wrong with the statement, and the remedy."""
-    if isinstance(statement, ast.TransactionStmt):
-        return ("transaction control in a migration", "remove it: a migration is one transaction already")
-    outside = (
-        (isinstance(statement, ast.IndexStmt | ast.DropStmt | ast.ReindexStmt) and _concurrent(statement))
-        or (isinstance(statement, ast.VacuumStmt) and statement.is_vacuumcmd)
-        or isinstance(statement, ast.CreatedbStmt | ast.DropdbStmt | ast.AlterSystemStmt)
-        or (isinstance(statement, ast.AlterTableStmt) and any(map(_detaches_concurrently, statement.cmds or ())))
-    )
-    if outside and transactional:
-        return (
-            "this statement cannot run in a transaction",
-            "put it in a migration of its own that says '-- migrate: no-transaction'",
-        )
-    return None
-
-
-def _index_name(statement: Any) -> str:
-    """Return the quoted name of the index that the statement makes concurrently, or nothing."""
-    if not (isinstance(statement, ast.IndexStmt) and statement.concurrent and statement.idxname and statement.relation):
-        return ""
-    parts = [statement.relation.schemaname, statement.idxname]
-    return ".".join('"' + part.replace('"', '""') + '"' for part in parts if part)
-
-
-def _concurrent(statement: Any) -> bool:
-    if isinstance(statement, ast.ReindexStmt):
-        return any(parameter.defname == "concurrently" for parameter in statement.params or ())
-    return bool(statement.concurrent)
-
-
-def _detaches_concurrently(command: Any) -> bool:
-    detach = command.subtype == enums.AlterTableType.AT_DetachPartition
-    return bool(detach and command.def_ is not None and getattr(command.def_, "concurrent", False))
+                f"{file} line {line_of(text, directive.start())}: unknown directive '{directive.group().strip()}'",
+                remedy="the only one is '-- migrate: no-transaction', in the file that applies; a way back and a "
+                "verification always run in a transaction",
+            )

@@ -13,10 +13,13 @@ from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session, advisory_lock
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
-from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_plan import Entry, File
+from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_plan import IN_FORCE, Entry, File
 
 with contextlib.suppress(ImportError):  # run_module reports it
     from psycopg2 import sql
+
+
+COLUMNS = ("version", "name", "checksum", "state", "completed", "failed_statement", "error")
 
 
 class Ledger:
@@ -30,26 +33,33 @@ class Ledger:
         self.events = sql.Identifier(schema, f"{table}_event")
         self.guard = sql.Identifier(schema, f"{table}_event_guard")
 
-    def exists(self) -> bool:
-        """Return whether the ledger's table is there; raise when its schema is not."""
+    def exists(self, *, schema_required: bool = True) -> bool:
+        """Return whether the ledger's table is there; raise when its schema is not, or when it is something else."""
         row = self.session.query(
             "SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%(schema)s)) IS NOT NULL AS schema, "
-            "pg_catalog.to_regclass(%(table)s) IS NOT NULL AS ledger",
+            "pg_catalog.to_regclass(%(table)s) IS NOT NULL AS ledger, "
+            "ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(%(table)s)"
+            " AND attnum > 0 AND NOT attisdropped) AS columns",
             {"schema": self.schema, "table": self.table.as_string(self.session.connection)},
         )[0]
-        if not row["schema"]:
+        if not row["schema"] and schema_required:
             raise PostgresqlError(f"schema: '{self.schema}' does not exist", sqlstate="3F000")
+        if row["ledger"] and not set(COLUMNS) <= set(row["columns"]):
+            raise PostgresqlError(
+                f"table: '{self.name}' exists and is no ledger of this module: it lacks the columns "
+                + ", ".join(name for name in COLUMNS if name not in row["columns"]),
+                remedy="give table another name; other tools for migrations use schema_migrations too",
+            )
         return bool(row["ledger"])
 
-    def read(self) -> list[Entry]:
+    def read(self, *, schema_required: bool = True) -> list[Entry]:
         """Return the ledger's rows; none when there is no ledger yet."""
-        if not self.exists():
+        if not self.exists(schema_required=schema_required):
             return []
         rows = self.session.query(
-            sql.SQL(
-                "SELECT version, name, checksum, state, completed, failed_statement, error FROM {} "
-                "ORDER BY version::bigint"
-            ).format(self.table)
+            sql.SQL("SELECT {} FROM {} ORDER BY version::bigint").format(
+                sql.SQL(", ").join(map(sql.Identifier, COLUMNS)), self.table
+            )
         )
         return [Entry(**{**row, "completed": tuple(row["completed"] or ())}) for row in rows]
 
@@ -129,9 +139,30 @@ $$""",
             values,
         )
 
-    def log(self, file: File, event: str, **details: Any) -> None:
+    def repair(self, file: File | None, entry: Entry) -> None:
+        """Align a row with its file, or make a half applied migration pending again; the event says what was."""
+        self.session.execute(
+            sql.SQL(
+                "UPDATE {} SET name = %(name)s, checksum = %(checksum)s, "
+                "byte_length = coalesce(%(length)s, byte_length), "
+                "state = %(state)s, completed = CASE WHEN %(again)s THEN NULL ELSE completed END, "
+                "failed_statement = NULL, error = NULL WHERE version = %(version)s"
+            ).format(self.table),
+            {
+                "version": entry.version,
+                "name": file.name if file else entry.name,
+                "checksum": file.checksum if file else entry.checksum,
+                "length": file.byte_length if file else None,
+                "again": entry.state not in IN_FORCE,
+                "state": entry.state if entry.state in IN_FORCE else "reverted",
+            },
+        )
+        was = {"was_checksum": entry.checksum, "was_name": entry.name, "was_state": entry.state}
+        self.log(file or entry, "repaired", **was, was_completed=len(entry.completed))
+
+    def log(self, of: File | Entry, event: str, **details: Any) -> None:
         """Append an event."""
         self.session.execute(
             sql.SQL("INSERT INTO {} (version, event, checksum, details) VALUES (%s, %s, %s, %s)").format(self.events),
-            (file.version, event, file.checksum, json.dumps(details) if details else None),
+            (of.version, event, of.checksum, json.dumps(details) if details else None),
         )

@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 
 IN_FORCE = ("applied", "baselined")
+INTERRUPTED = "the run ended during this statement"
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,20 @@ class File:
     byte_length: int
     transactional: bool = True
     statements: tuple[Mapping[str, Any], ...] = ()
+    """Each as {sql, line, index, alone, setting}, see migration_sql.split."""
     down: str | None = None
-    verify: str | None = None
+    down_statements: tuple[Mapping[str, Any], ...] = ()
+    verify: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> File:
         """Return the migration that the action plugin described."""
-        return cls(**{**values, "statements": tuple(values.get("statements") or ())})
+        lists = {name: tuple(values.get(name) or ()) for name in ("statements", "down_statements", "verify")}
+        return cls(**{**values, **lists})
+
+    def beside(self, kind: str) -> str:
+        """Return the name of the file beside it: ``down`` or ``verify``."""
+        return f"{self.file.removesuffix('.sql')}.{kind}.sql"
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def plan_present(
             raise PostgresqlError(
                 f"migration {entry.version}_{entry.name} stopped at statement {entry.failed_statement}, and its file "
                 "is gone",
-                remedy="restore the file",
+                remedy="restore the file; or undo by hand what it did, then state: repaired forgets it",
             )
         resume_at(failed_file, entry)
     pending = [file for file in comparison.pending if not target or number(file.version) <= number(target)]
@@ -152,18 +160,26 @@ def plan_present(
     return pending
 
 
-def resume_at(file: File, entry: Entry) -> int:
+def resume_at(file: File, entry: Entry | None) -> int:
     """Return the index of the statement at which a migration outside a transaction goes on."""
-    if file.transactional:
+    if entry is None or not entry.completed:
         return 0
     done = [statement_hash(statement["sql"]) for statement in file.statements[: len(entry.completed)]]
-    if done != list(entry.completed):
+    if file.transactional or done != list(entry.completed):
+        changed = "its header" if file.transactional else "a statement before that one"
         raise PostgresqlError(
-            f"migration {file.file} stopped at statement {entry.failed_statement} ({entry.error}), and the statements "
-            "before it were changed since",
-            remedy="restore the statements that were completed; change only what follows them",
+            f"migration {file.file} completed {len(entry.completed)} of its statements and stopped ({entry.error}); "
+            f"{changed} was changed since",
+            remedy="restore what was completed and change only what follows it; or undo by hand what it did, then "
+            "state: repaired makes it start from its first statement",
         )
     return len(entry.completed)
+
+
+def remaining(file: File, entry: Entry | None) -> str:
+    """Return the SQL that applying the migration runs: all of it, or what is left of one that stopped."""
+    start = resume_at(file, entry)
+    return ";\n".join(statement["sql"] for statement in file.statements[start:]) if start else file.sql
 
 
 def plan_reverted(files: Sequence[File], ledger: Sequence[Entry], target: str) -> list[File]:
@@ -175,7 +191,7 @@ def plan_reverted(files: Sequence[File], ledger: Sequence[Entry], target: str) -
         entry = comparison.failed[0][1]
         raise PostgresqlError(
             f"migration {entry.version}_{entry.name} is half applied (statement {entry.failed_statement})",
-            remedy="finish it with state: present first",
+            remedy="finish it with state: present first; or undo by hand what it did, then state: repaired forgets it",
         )
     by_version = {number(file.version): file for file in files}
     chosen = [
@@ -187,7 +203,7 @@ def plan_reverted(files: Sequence[File], ledger: Sequence[Entry], target: str) -
         if file.down is None:
             raise PostgresqlError(
                 f"migration {file.file} has no way back",
-                remedy=f"write {file.file.removesuffix('.sql')}.down.sql, or choose a target from {file.version} on",
+                remedy=f"write {file.beside('down')}, or choose a target from {file.version} on",
             )
     return chosen
 
@@ -200,14 +216,17 @@ def plan_baselined(files: Sequence[File], ledger: Sequence[Entry], target: str |
     return [file for file in comparison.pending if not target or number(file.version) <= number(target)]
 
 
-def plan_repaired(files: Sequence[File], ledger: Sequence[Entry]) -> list[tuple[File, Entry]]:
-    """Return the entries whose checksum or name is to be aligned with the file."""
+def plan_repaired(
+    files: Sequence[File], ledger: Sequence[Entry], target: str | None = None
+) -> list[tuple[File | None, Entry]]:
+    """Return the entries to align with their files, and the half applied ones, which are to start again."""
+    _known_target(files, target)
     by_version = {number(file.version): file for file in files}
-    return [
-        (by_version[number(entry.version)], entry)
-        for entry in ledger
-        if entry.state in IN_FORCE
-        and number(entry.version) in by_version
-        and (by_version[number(entry.version)].checksum, by_version[number(entry.version)].name)
-        != (entry.checksum, entry.name)
-    ]
+    chosen = []
+    for entry in ledger:
+        file = by_version.get(number(entry.version))
+        differs = file is not None and (file.checksum, file.name) != (entry.checksum, entry.name)
+        wanted = not target or number(entry.version) <= number(target)
+        if wanted and (entry.state == "failed" or (entry.state in IN_FORCE and differs)):
+            chosen.append((file, entry))
+    return chosen

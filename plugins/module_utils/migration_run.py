@@ -8,31 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session, with_lock_retries
+from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session, settle, with_lock_retries
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_ledger import Ledger
-from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_plan import (
-    Entry,
-    File,
-    resume_at,
-    statement_hash,
-)
-
-with contextlib.suppress(ImportError):  # run_module reports it
-    from psycopg2 import sql
+from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_plan import Entry, File
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a migration may wait and work."""
+    """How long a migration may wait and work, and as whom and where it does."""
 
     lock_timeout: str
     lock_attempts: int
     statement_timeout: str
     search_path: Sequence[str] = ()
+    session_role: str | None = None
 
 
 class Runner:
@@ -43,36 +37,38 @@ class Runner:
         self.ledger = ledger
         self.limits = limits
 
-    def apply(self, file: File, entry: Entry | None) -> None:
-        """Apply one migration, or go on with one that stopped."""
-        if not file.transactional:
-            self._apply_statements(file, entry)
-            return
+    def apply(self, file: File) -> None:
+        """Apply one migration in one transaction."""
 
         def work() -> None:
             begun = time.monotonic()
             with self.session.transaction():
-                self._prepare(local=True)
+                self.prepare(local=True)
                 for statement in file.statements:
-                    self._run_text(statement["sql"], file.file, statement["line"])
-                self._verify(file)
-                self.ledger.record(file, "applied", duration_ms=_since(begun))
+                    self.run_statement(statement, file.file)
+                self.verify(file)
+                self.ledger.record(file, "applied", duration_ms=since(begun))
                 self.ledger.log(file, "applied")
 
-        self._retry(work)
+        with self._failures(file, "failed"):
+            self.retry(work)
 
     def revert(self, file: File) -> None:
-        """Run the way back of one migration."""
+        """Run the way back of one migration in one transaction."""
 
         def work() -> None:
             begun = time.monotonic()
             with self.session.transaction():
-                self._prepare(local=True)
-                self._run_text(file.down or "", file.file.removesuffix(".sql") + ".down.sql", 1)
-                self.ledger.record(file, "reverted", duration_ms=_since(begun))
+                self.prepare(local=True)
+                for statement in file.down_statements:
+                    self.run_statement(statement, file.beside("down"))
+                self._check_constraints(file.beside("down"))
+                self.prepare(local=True)
+                self.ledger.record(file, "reverted", duration_ms=since(begun))
                 self.ledger.log(file, "reverted")
 
-        self._retry(work)
+        with self._failures(file, "revert failed"):
+            self.retry(work)
 
     def baseline(self, files: Sequence[File]) -> None:
         """Record migrations as applied without running them."""
@@ -81,105 +77,91 @@ class Runner:
                 self.ledger.record(file, "baselined")
                 self.ledger.log(file, "baselined")
 
-    def repair(self, pairs: Sequence[tuple[File, Entry]]) -> None:
+    def repair(self, pairs: Sequence[tuple[File | None, Entry]]) -> None:
         """Align the ledger with the files."""
         with self.session.transaction():
             for file, entry in pairs:
-                self.ledger.record(file, entry.state)
-                self.ledger.log(file, "repaired", was_checksum=entry.checksum, was_name=entry.name)
+                self.ledger.repair(file, entry)
 
-    def _apply_statements(self, file: File, entry: Entry | None) -> None:
-        begun = time.monotonic()
-        done = list(entry.completed) if entry else []
-        start = resume_at(file, entry) if entry else 0
-        self._prepare(local=False)
-        if start == 0 and not done:
-            self.ledger.log(file, "started")
-        for position, statement in enumerate(file.statements[start:], start + 1):
-            # Recorded before it runs, so that a killed run is found and gone on with as well as a failed one.
-            self.ledger.record(
-                file, "failed", completed=done, failed_statement=position, error="the run ended during this statement"
-            )
-            try:
-                self._drop_invalid(statement["index"])
-                self._retry(lambda text=statement["sql"]: self.session.execute(text))  # type: ignore[misc]
-                self._require_valid(statement["index"])
-            except PostgresqlError as error:
-                self.ledger.record(file, "failed", completed=done, failed_statement=position, error=error.message)
-                self.ledger.log(file, "failed", statement=position, error=error.message)
-                raise PostgresqlError(
-                    f"{file.file} statement {position} of {len(file.statements)}: {error.message}",
-                    remedy=f"{error.remedy or 'mend the statement'}; the next run goes on with statement {position}",
-                    sqlstate=error.sqlstate,
-                    statement=error.statement,
-                    failed_at=position,
-                    version=file.version,
-                ) from error
-            done.append(statement_hash(statement["sql"]))
-        with self.session.transaction():
-            self._verify(file)
-            self.ledger.record(file, "applied", duration_ms=_since(begun), completed=done)
-            self.ledger.log(file, "applied")
-
-    def _drop_invalid(self, index: str) -> None:
-        """Drop what an interrupted CREATE INDEX CONCURRENTLY left: an invalid index that only costs writes."""
-        if self._is_invalid(index):
-            self.session.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(sql.SQL(index)))
-
-    def _require_valid(self, index: str) -> None:
-        if self._is_invalid(index):
-            raise PostgresqlError(f"index {index} is invalid after its creation")
-
-    def _is_invalid(self, index: str) -> bool:
-        if not index:
-            return False
-        rows = self.session.query(
-            "SELECT NOT indisvalid AS invalid FROM pg_catalog.pg_index WHERE indexrelid = pg_catalog.to_regclass(%s)",
-            (index,),
-        )
-        return bool(rows and rows[0]["invalid"])
-
-    def _prepare(self, *, local: bool) -> None:
+    def prepare(self, *, local: bool) -> None:
+        """Give the session its settings and limits; what earlier SQL set, became or made only for itself ends."""
+        self.session.query("RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DISCARD TEMP")
+        settle(self.session, self.limits.session_role)
         settings = {"lock_timeout": self.limits.lock_timeout, "statement_timeout": self.limits.statement_timeout}
         if self.limits.search_path:
             settings["search_path"] = ", ".join('"' + name.replace('"', '""') + '"' for name in self.limits.search_path)
         for name, value in settings.items():
             self.session.query("SELECT pg_catalog.set_config(%s, %s, %s)", (name, value, local))
 
-    def _run_text(self, text: str, file: str, line: int) -> None:
-        """Run SQL that stands in ``file`` from ``line`` on; an error says where."""
+    def run_statement(self, statement: Mapping[str, Any], file: str) -> None:
+        """Run one statement of a file; an error says where it stands."""
+        text = statement["sql"]
         try:
             self.session.execute(text)
         except PostgresqlError as error:
-            line += text.count("\n", 0, error.details.get("position", 1) - 1)
-            raise PostgresqlError(
-                f"{file} line {line}: {error.message}",
-                remedy=error.remedy,
-                sqlstate=error.sqlstate,
-                statement=error.statement,
-            ) from error
+            line = statement["line"] + text.count("\n", 0, error.details.get("position", 1) - 1)
+            raise _in_file(error, f"{file} line {line}", file=file, line=line) from error
 
-    def _verify(self, file: File) -> None:
+    def verify(self, file: File) -> None:
         """Run the migration's own check in a read-only savepoint that is rolled back."""
+        self._check_constraints(file.file)
+        self.prepare(local=True)
         if not file.verify:
             return
-        name = file.file.removesuffix(".sql") + ".verify.sql"
+        name = file.beside("verify")
         self.session.query("SAVEPOINT verify")
         self.session.query("SET LOCAL transaction_read_only = on")
-        try:
-            rows = self.session.query(file.verify)
-        except PostgresqlError as error:
-            raise PostgresqlError(f"{name}: {error.message}", sqlstate=error.sqlstate, remedy=error.remedy) from error
+        for statement in file.verify:
+            try:
+                rows = self.session.query(statement["sql"])
+            except PostgresqlError as error:
+                line = statement["line"] + statement["sql"].count("\n", 0, error.details.get("position", 1) - 1)
+                raise _in_file(error, f"{name} line {line}", file=name, line=line) from error
+            if len(rows) == 1 and list(rows[0].values()) in ([False], [None]):
+                raise PostgresqlError(
+                    f"{name} line {statement['line']} says that {file.file} did not do what it should",
+                    remedy="mend the migration or its verification",
+                    file=name,
+                    line=statement["line"],
+                )
         self.session.query("ROLLBACK TO SAVEPOINT verify")
-        if len(rows) == 1 and list(rows[0].values()) == [False]:
-            raise PostgresqlError(
-                f"{name} says that {file.file} did not do what it should; it was rolled back",
-                remedy="mend the migration or its verification",
-            )
 
-    def _retry(self, work: Callable[[], object]) -> None:
+    def retry(self, work: Callable[[], object]) -> None:
+        """Run it until it gets its locks."""
         with_lock_retries(work, attempts=self.limits.lock_attempts)
 
+    def _check_constraints(self, file: str) -> None:
+        """Check deferred constraints now, where an error still belongs to this file, and not at COMMIT."""
+        try:
+            self.session.query("SET CONSTRAINTS ALL IMMEDIATE")
+        except PostgresqlError as error:
+            raise _in_file(error, f"{file} leaves a deferred constraint violated", file=file) from error
 
-def _since(begun: float) -> int:
+    @contextlib.contextmanager
+    def _failures(self, file: File, event: str) -> Iterator[None]:
+        """Log that a migration failed, after its transaction was rolled back."""
+        try:
+            yield
+        except PostgresqlError as error:
+            if not self.session.connection.closed:
+                with contextlib.suppress(PostgresqlError):  # the reason of the failure matters more than its event
+                    self.ledger.log(file, event, error=error.message, sqlstate=error.sqlstate)
+            if "file" in error.details:
+                raise
+            raise _in_file(error, file.file, file=file.file) from error
+
+
+def since(begun: float) -> int:
+    """Return the milliseconds since then."""
     return round((time.monotonic() - begun) * 1000)
+
+
+def _in_file(error: PostgresqlError, where: str, **details: Any) -> PostgresqlError:
+    """Return the error with the place it comes from in front."""
+    return PostgresqlError(
+        f"{where}: {error.message}",
+        remedy=error.remedy,
+        sqlstate=error.sqlstate,
+        statement=error.statement,
+        **{**error.details, **details},
+    )

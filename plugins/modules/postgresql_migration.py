@@ -12,8 +12,9 @@ short_description: Apply versioned SQL, recorded in a ledger
 version_added: "0.1.0"
 description:
   - Brings a database to the newest, or a named, version of a directory of migrations.
-  - Each migration is one transaction with its row in the ledger, so a failure leaves nothing of it. One that cannot be
-    in a transaction records each statement, and the next run goes on where it stopped.
+  - Each migration is one transaction with its row in the ledger, so a failure leaves nothing of it but an event. One
+    that cannot be in a transaction records each statement, and the next run goes on where it stopped.
+  - What a migration sets in its session, or makes temporarily, ends with it.
   - An applied migration whose file was edited, or has vanished, is refused; so is one that comes out of order.
   - One run at a time; a second one waits for the first.
 options:
@@ -24,8 +25,9 @@ options:
       - C(NNNN_description.sql) applies, C(NNNN_description.down.sql) reverts and C(NNNN_description.verify.sql)
         verifies; the last two are optional.
       - "The line C(-- migrate: no-transaction) marks a migration whose statements run one by one, in no transaction."
-      - A verification raises an error or returns a single false when the migration did not do what it should. It
-        runs read-only, before the migration is committed.
+      - A verification raises an error, or one of its statements returns a single false or null, when the migration did
+        not do what it should. It runs read-only, before the migration is committed.
+      - A way back is one transaction, always.
     type: path
     required: true
   format:
@@ -49,10 +51,11 @@ options:
     elements: dict
   state:
     description:
-      - V(present) applies what is pending.
+      - V(present) applies what is pending, up to O(target) if that is given; it never goes back.
       - V(reverted) runs the ways back, newest first, until O(target) is the newest that is left.
       - V(baselined) records what is pending as applied without running it, for a database that has it already.
-      - V(repaired) aligns the ledger's checksums with files that were edited without altering what they do.
+      - V(repaired) aligns the ledger's checksums and names with files that were edited without altering what they do,
+        and makes a half applied migration start from its first statement, after somebody undid by hand what it did.
     type: str
     choices: [present, reverted, baselined, repaired]
     default: present
@@ -64,7 +67,7 @@ options:
     type: bool
     default: false
   lock_timeout:
-    description: How long a statement may wait for a lock, as PostgreSQL writes durations.
+    description: How long a statement may wait for a lock, as PostgreSQL writes durations; a bare number means ms.
     type: str
     default: 2s
   lock_attempts:
@@ -72,7 +75,7 @@ options:
     type: int
     default: 10
   statement_timeout:
-    description: How long a statement may take, as PostgreSQL writes durations; V(0) is no limit.
+    description: How long a statement may take, written like O(lock_timeout); V(0) is no limit.
     type: str
     default: "0"
   wait:
@@ -133,13 +136,13 @@ pending:
   type: list
   elements: str
 applied:
-  description: Versions applied by this run.
-  returned: success
+  description: Versions applied by this run, also when a later one failed.
+  returned: always
   type: list
   elements: str
 reverted:
-  description: Versions reverted by this run.
-  returned: success
+  description: Versions reverted by this run, also when a later one failed.
+  returned: always
   type: list
   elements: str
 baselined:
@@ -157,7 +160,7 @@ version:
   returned: success
   type: str
 queries:
-  description: SQL of the migrations that run, or in check mode would run.
+  description: SQL of the migrations that ran, or in check mode would run; of a half applied one what was left.
   returned: success
   type: list
   elements: str
@@ -168,6 +171,7 @@ executed_queries:
   elements: str
 """
 
+import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -180,6 +184,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_ledger import Ledger
 from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_plan import (
+    IN_FORCE,
     Entry,
     File,
     compare,
@@ -188,8 +193,26 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_plan 
     plan_present,
     plan_repaired,
     plan_reverted,
+    remaining,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_run import Limits, Runner
+from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_steps import Steps
+
+DURATION = re.compile(r"[0-9]+(\.[0-9]+)?\s*(us|ms|s|min|h|d)?")
+
+
+def refuse_bad_options(options: dict[str, Any]) -> None:
+    """Raise where an option is no version, no duration or no number of attempts."""
+    if options["target"] and not re.fullmatch("[0-9]+", options["target"]):
+        raise PostgresqlError(f"target: '{options['target']}' is not a version", remedy="give digits, e.g. 0004")
+    for name in ("lock_timeout", "statement_timeout"):
+        if not DURATION.fullmatch(options[name].strip()):
+            raise PostgresqlError(
+                f"{name}: '{options[name]}' is not a duration",
+                remedy="give milliseconds, or a number with us, ms, s, min, h or d",
+            )
+    if options["lock_attempts"] < 1:
+        raise PostgresqlError(f"lock_attempts: {options['lock_attempts']} is too few", remedy="give 1 or more")
 
 
 def plan(options: dict[str, Any], files: list[File], entries: list[Entry]) -> list[Any]:
@@ -201,47 +224,66 @@ def plan(options: dict[str, Any], files: list[File], entries: list[Entry]) -> li
         return list(plan_reverted(files, entries, target))
     if state == "baselined":
         return list(plan_baselined(files, entries, target))
-    return list(plan_repaired(files, entries))
+    return list(plan_repaired(files, entries, target))
+
+
+def half_applied(entries: list[Entry]) -> dict[int, Entry]:
+    """Return the entries of migrations that stopped half-way, by version."""
+    return {number(entry.version): entry for entry in entries if entry.state == "failed"}
 
 
 def apply(runner: Runner, state: str, planned: list[Any], entries: list[Entry]) -> None:
-    """Carry the plan out."""
-    if state == "present":
-        by_version = {number(entry.version): entry for entry in entries if entry.state == "failed"}
-        for file in planned:
-            runner.apply(file, by_version.get(number(file.version)))
-    elif state == "reverted":
-        for file in planned:
-            runner.revert(file)
-    elif state == "baselined":
-        runner.baseline(planned)
-    else:
-        runner.repair(planned)
+    """Carry the plan out; a failure says what was done before it."""
+    done: list[str] = []
+    stopped = half_applied(entries)
+    try:
+        if state == "baselined":
+            runner.baseline(planned)
+        elif state == "repaired":
+            runner.repair(planned)
+        else:
+            for file in planned:
+                if state == "reverted":
+                    runner.revert(file)
+                elif file.transactional:
+                    runner.apply(file)
+                else:
+                    Steps(runner, file, stopped.get(number(file.version))).apply()
+                done.append(file.version)
+    except PostgresqlError as error:
+        if state in ("present", "reverted"):
+            error.details["applied" if state == "present" else "reverted"] = done
+        raise
 
 
-def texts(state: str, planned: list[Any]) -> list[str]:
+def texts(state: str, planned: list[Any], entries: list[Entry]) -> list[str]:
     """Return the SQL that the plan runs."""
     if state == "present":
-        return [file.sql for file in planned]
+        stopped = half_applied(entries)
+        return [remaining(file, stopped.get(number(file.version))) for file in planned]
     return [file.down or "" for file in planned] if state == "reverted" else []
 
 
-def diff(state: str, planned: list[Any], ledger: str) -> dict[str, str]:
+def diff(state: str, planned: list[Any], queries: list[str], ledger: str) -> dict[str, str]:
     """Return the SQL of the plan, or the change of the ledger where no SQL runs."""
     if state in ("present", "reverted"):
-        return sql_diff(texts(state, planned), f"migrations of {ledger}")
-    lines = [pair[0] if state == "repaired" else pair for pair in planned]
-    return {
-        "before_header": ledger,
-        "after_header": ledger,
-        "before": "".join(f"{pair[1].version} {pair[1].checksum}\n" for pair in planned) if state == "repaired" else "",
-        "after": "".join(f"{file.version} {file.checksum}\n" for file in lines),
-    }
+        return sql_diff(queries, f"migrations of {ledger}")
+    before = after = ""
+    for item in planned:
+        file, entry = item if state == "repaired" else (item, None)
+        if entry is not None:
+            before += f"{entry.version} {entry.name} {entry.checksum} {entry.state}\n"
+            kept = entry.state if entry.state in IN_FORCE else "reverted"
+            after += f"{entry.version} {(file or entry).name} {(file or entry).checksum} {kept}\n"
+        else:
+            after += f"{file.version} {file.name} {file.checksum} baselined\n"
+    return {"before_header": ledger, "after_header": ledger, "before": before, "after": after}
 
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     options = module.params
     state = options["state"]
+    refuse_bad_options(options)
     files = [File.of(values) for values in options["migrations"] or []]
     if not files:
         raise PostgresqlError("path: no migration was found", remedy="name a directory that holds NNNN_description.sql")
@@ -250,18 +292,24 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     ledger = Ledger(session, options["schema"], options["table"])
     entries = ledger.read()
     planned = plan(options, files, entries)
+    queries = texts(state, planned, entries)
     if planned and not module.check_mode:
         with ledger.lock(options["wait"]):
             ledger.create()
             entries = ledger.read()  # what another run did while this one waited
             planned = plan(options, files, entries)
+            queries = texts(state, planned, entries)
             limits = Limits(
-                options["lock_timeout"], options["lock_attempts"], options["statement_timeout"], options["search_path"]
+                options["lock_timeout"],
+                options["lock_attempts"],
+                options["statement_timeout"],
+                options["search_path"],
+                options["session_role"],
             )
             apply(Runner(session, ledger, limits), state, planned, entries)
             entries = ledger.read()
-    versions = [(item[0] if state == "repaired" else item).version for item in planned]
-    done = {"present": "applied", "reverted": "reverted", "baselined": "baselined", "repaired": "repaired"}[state]
+    versions = [(item[1] if state == "repaired" else item).version for item in planned]
+    done = {"present": "applied"}.get(state, state)
     result: dict[str, Any] = {name: [] for name in ("applied", "reverted", "baselined", "repaired")}
     if not module.check_mode:
         result[done] = versions
@@ -270,9 +318,9 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
         "changed": bool(planned),
         "pending": versions if state == "present" else [],
         "version": compare(files, entries).current,
-        "queries": texts(state, planned),
+        "queries": queries,
         "executed_queries": session.executed,
-        "diff": diff(state, planned, ledger.name),
+        "diff": diff(state, planned, queries, ledger.name),
     }
 
 
@@ -301,8 +349,6 @@ def main() -> None:
         required_if=[("state", "reverted", ["target"])],
         supports_check_mode=True,
     )
-    if module.params["target"] and not module.params["target"].isdigit():
-        module.fail_json(msg=f"target: '{module.params['target']}' is not a version. Remedy: give digits, e.g. 0004")
     run_module(module, run)
 
 

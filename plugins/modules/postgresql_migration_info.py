@@ -21,8 +21,9 @@ options:
       - C(NNNN_description.sql) applies, C(NNNN_description.down.sql) reverts and C(NNNN_description.verify.sql)
         verifies; the last two are optional.
       - "The line C(-- migrate: no-transaction) marks a migration whose statements run one by one, in no transaction."
-      - A verification raises an error or returns a single false when the migration did not do what it should. It
-        runs read-only, before the migration is committed.
+      - A verification raises an error, or one of its statements returns a single false or null, when the migration did
+        not do what it should. It runs read-only, before the migration is committed.
+      - A way back is one transaction, always.
     type: path
   format:
     description:
@@ -32,7 +33,7 @@ options:
     choices: [auto, numbered, drizzle]
     default: auto
   schema:
-    description: Schema of the ledger; it must exist.
+    description: Schema of the ledger; nothing is applied when it does not exist.
     type: str
     default: public
   table:
@@ -110,7 +111,7 @@ unfinished:
       description: Version.
       type: str
     statement:
-      description: Number of the statement that stopped.
+      description: Number of the statement that stopped; null when only the verification is left.
       type: int
     error:
       description: Its error.
@@ -132,7 +133,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_plan 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     options = module.params
     files = [File.of(values) for values in options["migrations"] or []]
-    entries = Ledger(session, options["schema"], options["table"]).read()
+    entries = Ledger(session, options["schema"], options["table"]).read(schema_required=False)
     comparison = compare(files, entries)
     return {
         "changed": False,
