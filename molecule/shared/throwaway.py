@@ -113,10 +113,13 @@ def database_host(hosts: dict[str, Host]) -> Host:
 @pytest.fixture
 def playbook(scenario: Path) -> Iterator[Callable[..., Run]]:
     """Return a function that runs a playbook on the scenario's hosts; the scenario's converge.yml unless named."""
+    own = scenario / "inventory"
 
-    def run(name: str | Path = scenario / "converge.yml", *arguments: str, **environment: str) -> Run:
+    def run(
+        name: str | Path = scenario / "converge.yml", *arguments: str, inventory: Path = own, **environment: str
+    ) -> Run:
         done = subprocess.run(
-            ["ansible-playbook", "-i", str(scenario / "inventory"), str(name), *arguments],
+            ["ansible-playbook", "-i", str(inventory), str(name), *arguments],
             env={**os.environ, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
