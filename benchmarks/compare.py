@@ -121,9 +121,15 @@ def measured(playbook: str, host: str, strategy: str) -> Run:
     seconds = time.monotonic() - begun
     result = json.loads(output[output.index("{") :])
     outcomes = list(results(result))
-    calls = sum(sum(not item.get("skipped") for item in outcome.get("results", [{}])) for outcome in outcomes)
+    calls = sum(called(outcome) for outcome in outcomes)
     print(f"  {playbook:28} {host:12} {strategy:14} {seconds:6.1f} s", flush=True)
     return Run(seconds, len(outcomes), calls, result["stats"][host]["changed"])
+
+
+def called(outcome: dict[str, Any]) -> int:
+    """Return how often a task called its module: in a loop, once for each item that was not skipped."""
+    items = [item for item in outcome.get("results", []) if "ansible_loop_var" in item]
+    return sum(not item.get("skipped") for item in items) if items else 1
 
 
 def results(output: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -249,9 +249,3 @@ def test_a_drizzle_folder_is_applied_as_it_is(tmp_path, database):
     assert directory.run(table="drizzle_migrations")["applied"] == ["0000", "0001"]
     assert columns(database) == ["a", "b"]
     assert not directory.run(table="drizzle_migrations")["changed"]
-
-
-def test_info_without_a_ledger(directory):
-    info = directory.info()
-    assert info["applied"] == [] and info["current_version"] is None
-    assert info["pending"] == ["0001_table.sql", "0002_column.sql"]

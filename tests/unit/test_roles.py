@@ -213,9 +213,7 @@ def test_modules(module, monkeypatch):
     yaml.safe_load(code.EXAMPLES)
     yaml.safe_load(code.RETURN)
 
-    own = ROOT / f"tests/integration/test_{module}.py"
-    shared = ROOT / f"tests/integration/test_{module.removesuffix('_info')}.py"
-    assert own.is_file() or f'"{module}"' in (shared.read_text() if shared.is_file() else ""), "no integration test"
+    assert (ROOT / f"tests/integration/test_{module}.py").is_file(), "no integration test"
 
 
 def test_the_action_group_is_complete():
