@@ -115,7 +115,7 @@ def _load_numbered(path: Path) -> list[Migration]:
             raise PostgresqlError(
                 f"{stem}{next(iter(kinds))}.sql has no {stem}.sql beside it", remedy="add the migration it belongs to"
             )
-        version, _, name = stem.partition("_")
+        version, name = stem.split("_", 1)
         migrations.append(
             build(version, name, f"{stem}.sql", kinds[""], down=kinds.get(".down"), verify=kinds.get(".verify"))
         )
