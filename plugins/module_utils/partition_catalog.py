@@ -43,6 +43,8 @@ SELECT wanted.name AS wanted, n.nspname AS schema, c.relname AS table, c.relkind
     pg_catalog.format_type(a.atttypid, NULL) AS key_type,
     pg_catalog.pg_is_in_recovery() AS standby, pg_catalog.now() AS now,
     (SELECT count(*) FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS indexes,
+    ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+        WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum) AS columns,
     EXISTS (SELECT FROM pg_catalog.pg_constraint
         WHERE contype = 'f' AND c.oid IN (conrelid, confrelid)) AS foreign_keys,
     pg_catalog.current_setting('max_locks_per_transaction')::int
@@ -93,7 +95,10 @@ class Table:
     name: str
     owner: str
     creator: str
+    key: str
     key_type: str
+    columns: list[str]
+    """Those that are written; generated ones write themselves."""
     partitions: list[Partition]
     opened_to: list[str]
     """Whom the creator's default privileges would give rights on a new table."""
@@ -111,9 +116,9 @@ class Table:
         return f"{self.schema}.{self.name}"
 
     @property
-    def default_partition(self) -> str | None:
-        """Return the name of the default partition, if there is one."""
-        return next((each.name for each in self.partitions if each.default), None)
+    def default(self) -> Partition | None:
+        """Return the default partition, if there is one."""
+        return next((each for each in self.partitions if each.default), None)
 
 
 def read_tables(session: Session, tables: Sequence[str], sizes: bool = False) -> list[Table | PostgresqlError]:
@@ -176,7 +181,9 @@ def _table(row: Row) -> Table:
         name=row["table"],
         owner=row["owner"],
         creator=row["creator"],
+        key=row["key"],
         key_type=row["key_type"],
+        columns=row["columns"],
         partitions=[_partition(each) for each in row["partitions"]],
         opened_to=sorted(row["opened_to"]),
         indexes=row["indexes"],

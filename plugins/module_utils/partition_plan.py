@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 
@@ -48,6 +48,12 @@ class Range:
     name: str
     lower: datetime
     upper: datetime
+    default: bool = False
+    """Whether it is to hold whatever no other partition does."""
+    rows: int = 0
+    """Rows that the default partition holds for it, and that move."""
+    detached: Partition | None = None
+    """The table that held this very range until its detaching was ended, and is attached again."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class Declaration:
     interval: str
     premake: int
     start: datetime | None = None
+    default_partition: bool = False
+    """Whether the table is to have a default partition. One that exists is never removed."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,15 @@ class Plan:
     covered_until: datetime | None = None
     headroom: int = 0
     """Whole intervals after the current one that are covered without a gap."""
+
+
+def attach_again(create: Sequence[Range], detached: Sequence[Partition]) -> list[Range]:
+    """Return the new ranges; one whose detaching was ended, and that is declared all the same, gets its table back."""
+    by_bounds = {(each.lower, each.upper): each for each in detached}
+    return [
+        replace(new, name=found.name, detached=found) if (found := by_bounds.get((new.lower, new.upper))) else new
+        for new in create
+    ]
 
 
 def uncovered(lower: datetime, upper: datetime, existing: Sequence[Partition]) -> list[tuple[datetime, datetime]]:
@@ -109,8 +126,11 @@ def plan(table: str, existing: Sequence[Partition], declaration: Declaration, no
             remedy="choose a later start, a smaller premake or a longer interval",
         )
     covered = _covered_until(current, bounded)
+    create = [Range(_checked(partition_name(table, part, cell, interval)), *part) for part, cell in pieces]
+    if declaration.default_partition and len(bounded) == len(existing):
+        create.append(Range(_checked(f"{table}_default"), EARLIEST, LATEST, default=True))
     return Plan(
-        create=[Range(_checked(partition_name(table, part, cell, interval)), *part) for part, cell in pieces],
+        create=create,
         gaps=[Range("", *part) for part in uncovered(min(lowest, default=begin), max(highest, default=begin), bounded)],
         misnamed=[
             (each.name, wanted)

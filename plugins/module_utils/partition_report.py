@@ -20,7 +20,7 @@ def declaration(options: Mapping[str, Any]) -> Declaration:
     if options["premake"] < 0:
         raise PostgresqlError(f"premake: {options['premake']} is negative", remedy="give 0 or more intervals")
     start = parse_instant(options["start"], "start") if options["start"] else None
-    return Declaration(options["interval"], options["premake"], start)
+    return Declaration(options["interval"], options["premake"], start, bool(options["default_partition"]))
 
 
 def plan_table(table: Table, wanted: Declaration, now: str | None) -> Plan:
@@ -33,10 +33,14 @@ def plan_table(table: Table, wanted: Declaration, now: str | None) -> Plan:
     return plan(table.name, table.partitions, wanted, parse_instant(now, "now") if now else table.now)
 
 
-def ranges(parts: Sequence[Range]) -> list[dict[str, str]]:
-    """Return ranges as data, the name only where there is one."""
+def ranges(parts: Sequence[Range]) -> list[dict[str, Any]]:
+    """Return ranges as data; those that partitions are for with name and rows. A default partition has no bounds."""
     return [
-        {**({"name": part.name} if part.name else {}), "from": part.lower.isoformat(), "to": part.upper.isoformat()}
+        {
+            **({"name": part.name, "default_rows": part.rows} if part.name else {}),
+            "from": None if part.default else part.lower.isoformat(),
+            "to": None if part.default else part.upper.isoformat(),
+        }
         for part in parts
     ]
 
@@ -49,5 +53,5 @@ def describe(planned: Plan, table: Table) -> dict[str, Any]:
         "gaps": ranges(planned.gaps),
         "misnamed": [{"name": name, "expected": expected} for name, expected in planned.misnamed],
         "detach_pending": [each.name for each in table.partitions if each.detach_pending],
-        "default_partition": table.default_partition,
+        "default_partition": table.default.name if table.default else None,
     }

@@ -12,10 +12,25 @@ from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import bound_literal
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Range
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition, Range
 
 with contextlib.suppress(ImportError):  # run_module reports it
     from psycopg2 import sql
+
+
+MOVE_ROWS = (
+    "WITH moved AS (DELETE FROM ONLY {default} WHERE {key} >= {lower} AND {key} < {upper} RETURNING {columns}) "
+    "INSERT INTO {partition} ({columns}) SELECT {columns} FROM moved"
+)
+# The same rows twice: those that were there, with nobody locked out, and those that came meanwhile. The parent is
+# locked and not just its default partition: a reader that was planned before, and then waited for the default partition
+# alone, would find the rows in neither. The check spares the reading of the new table while the lock is held.
+MOVE = (
+    "ALTER TABLE {partition} ADD CONSTRAINT {moved} CHECK ({key} IS NOT NULL AND {key} >= {lower} AND {key} < {upper})",
+    MOVE_ROWS,
+    "LOCK TABLE ONLY {parent} IN ACCESS EXCLUSIVE MODE",
+    MOVE_ROWS,
+)
 
 
 def create_statements(table: Table, new: Range) -> list[Any]:
@@ -24,31 +39,63 @@ def create_statements(table: Table, new: Range) -> list[Any]:
     PARTITION OF takes an ACCESS EXCLUSIVE lock on the parent: only where the parent has no partition, and so nothing to
     read or write. Otherwise the table is made beside it and attached, which takes SHARE UPDATE EXCLUSIVE: readers and
     writers go on. EXCLUDING IDENTITY, because PostgreSQL 17 refuses to attach a table with an identity of its own.
+
+    Rows of the default partition move in the transaction that attaches, so that nobody ever misses one.
     """
-    names = {
-        "partition": sql.Identifier(table.schema, new.name),
+    schema = new.detached.schema if new.detached else table.schema
+    values = _names(table) | {"partition": sql.Identifier(schema, new.name)}
+    bounds = "DEFAULT"
+    if not new.default:
+        bounds = "FOR VALUES FROM ({lower}) TO ({upper})"
+        values |= {
+            "lower": sql.Literal(bound_literal(new.lower, table.key_type)),
+            "upper": sql.Literal(bound_literal(new.upper, table.key_type)),
+            "moved": sql.Identifier("moved_from_default"),
+        }
+    fresh = not table.partitions and not new.detached
+    if new.detached:
+        texts = []
+    elif fresh:
+        texts = [f"CREATE TABLE {{partition}} PARTITION OF {{parent}} {bounds}"]
+    else:  # unlike PARTITION OF, LIKE leaves the parent's tablespace out
+        tablespace = " TABLESPACE {tablespace}" if table.tablespace else ""
+        texts = ["CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY)" + tablespace]
+    if table.opened_to and not new.detached:
+        texts.append("REVOKE ALL ON TABLE {partition} FROM {others}")
+    if table.owner != table.creator and not new.detached:
+        texts.append("ALTER TABLE {partition} OWNER TO {owner}")
+    if new.rows:
+        texts += MOVE
+    if not fresh:
+        texts.append(f"ALTER TABLE {{parent}} ATTACH PARTITION {{partition}} {bounds}")
+    if new.rows:
+        texts.append("ALTER TABLE {partition} DROP CONSTRAINT {moved}")
+    return [sql.SQL(text).format(**values) for text in texts]
+
+
+def finalize_statements(table: Table, pending: Sequence[Partition]) -> list[Any]:
+    """Return the statements that end interrupted detachings, without which their ranges refuse rows."""
+    parent = sql.Identifier(table.schema, table.name)
+    return [
+        sql.SQL("ALTER TABLE {} DETACH PARTITION {} FINALIZE").format(parent, sql.Identifier(each.schema, each.name))
+        for each in pending
+    ]
+
+
+def _names(table: Table) -> dict[str, Any]:
+    """Return what every statement on the table may name."""
+    default = table.default
+    return {
         "parent": sql.Identifier(table.schema, table.name),
-        "lower": sql.Literal(bound_literal(new.lower, table.key_type)),
-        "upper": sql.Literal(bound_literal(new.upper, table.key_type)),
+        "default": sql.Identifier(default.schema, default.name) if default else None,
+        "key": sql.Identifier(table.key),
+        "columns": sql.SQL(", ").join(map(sql.Identifier, table.columns)),
         "owner": sql.Identifier(table.owner),
         "tablespace": sql.Identifier(table.tablespace or ""),
         "others": sql.SQL(", ").join(
             sql.SQL("PUBLIC") if name == "PUBLIC" else sql.Identifier(name) for name in table.opened_to
         ),
     }
-    fresh = not table.partitions
-    if fresh:
-        texts = ["CREATE TABLE {partition} PARTITION OF {parent} FOR VALUES FROM ({lower}) TO ({upper})"]
-    else:  # unlike PARTITION OF, LIKE leaves the parent's tablespace out
-        tablespace = " TABLESPACE {tablespace}" if table.tablespace else ""
-        texts = ["CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY)" + tablespace]
-    if table.opened_to:
-        texts.append("REVOKE ALL ON TABLE {partition} FROM {others}")
-    if table.owner != table.creator:
-        texts.append("ALTER TABLE {partition} OWNER TO {owner}")
-    if not fresh:
-        texts.append("ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ({lower}) TO ({upper})")
-    return [sql.SQL(text).format(**names) for text in texts]
 
 
 def chunks(table: Table, create: Sequence[Range]) -> Iterator[Sequence[Range]]:
@@ -61,6 +108,6 @@ def chunks(table: Table, create: Sequence[Range]) -> Iterator[Sequence[Range]]:
     everybody. They are spared by one short transaction for each partition.
     """
     fit = max(1, table.lock_slots // 2 // (3 + table.indexes))
-    size = 1 if table.foreign_keys or table.default_partition else fit
+    size = 1 if table.foreign_keys or table.default else fit
     for begin in range(0, len(create), size):
         yield create[begin : begin + size]

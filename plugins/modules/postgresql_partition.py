@@ -39,6 +39,15 @@ options:
       - When not given, the current interval is covered and, if there are older partitions, what lies between them and
         now.
     type: str
+  default_partition:
+    description:
+      - Whether the table has a default partition, named C(TABLE_default), which takes the rows that no other one does,
+        so that no row is refused for its time.
+      - Its rows that belong to a new partition move there in the transaction that attaches it; nobody misses one at any
+        time. Rows of other times stay, however many, and are reported.
+      - A default partition that exists is never removed.
+    type: bool
+    default: false
   now:
     description: The current instant, for tests. The server's clock when not given.
     type: str
@@ -71,7 +80,11 @@ requirements:
 notes:
   - A table with foreign keys or a default partition gets each partition in a transaction of its own, because attaching
     locks the tables at the other end, or the default partition, until the transaction ends.
-  - A partition whose concurrent detaching was interrupted is reported with a warning, and nothing is put in its place.
+  - A partition whose concurrent detaching was interrupted refuses rows of its range. The detaching is ended first;
+    where the range is declared all the same, the table is attached again.
+  - Rows move out of a default partition by DELETE and INSERT, so its triggers for DELETE run, and rows that others
+    refer to cannot move. At the end of each move the table is locked for as long as the default partition takes to be
+    read.
   - A standby is left alone; RV(skipped_reason) says so.
 seealso:
   - module: auditdb.postgresql.postgresql_partition_info
@@ -110,8 +123,16 @@ created:
       description: First instant that it holds, ISO 8601 in UTC.
       type: str
     to:
-      description: First instant that it does not hold.
+      description: First instant that it does not hold; both are null for the default partition.
       type: str
+    default_rows:
+      description: Rows that moved there from the default partition, as counted before.
+      type: int
+finalized:
+  description: Partitions whose interrupted concurrent detaching was ended.
+  returned: success
+  type: list
+  elements: str
 covered_until:
   description: Instant up to which every time from now on has a partition, after this run.
   returned: success
@@ -135,7 +156,7 @@ misnamed:
   type: list
   elements: dict
 detach_pending:
-  description: Partitions whose concurrent detaching was interrupted; they refuse rows until it is finalized.
+  description: Partitions whose concurrent detaching is interrupted after this run; they refuse rows.
   returned: success
   type: list
   elements: str
@@ -143,6 +164,26 @@ default_partition:
   description: Name of the default partition; null where there is none.
   returned: success
   type: str
+default_rows:
+  description: Rows that stay in the default partition, for they belong to no declared range; null where the login may
+    not look.
+  returned: success
+  type: int
+default_ranges:
+  description: Where these rows lie, before, between and after the ranges of new partitions.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    rows:
+      description: Number of rows.
+      type: int
+    first:
+      description: Their earliest time.
+      type: str
+    last:
+      description: Their latest time.
+      type: str
 skipped_reason:
   description: Why nothing was done.
   returned: on a standby
@@ -160,7 +201,8 @@ executed_queries:
 """
 
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -178,17 +220,33 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catal
     read_table,
     refuse_taken_names,
 )
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_default import (
+    Stray,
+    describe_strays,
+    look_into_default,
+)
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration, Partition, Plan
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import (
+    Declaration,
+    Partition,
+    Plan,
+    Range,
+    attach_again,
+)
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import (
     declaration,
     describe,
     plan_table,
     ranges,
 )
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_statements import chunks, create_statements
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_statements import (
+    chunks,
+    create_statements,
+    finalize_statements,
+)
 
 CHECK_VIOLATION = "23514"
+FOREIGN_KEY_VIOLATION = "23503"
 
 
 def check_limits(options: dict[str, Any]) -> None:
@@ -201,35 +259,77 @@ def check_limits(options: dict[str, Any]) -> None:
         raise PostgresqlError(f"lock_attempts: {options['lock_attempts']} is less than 1", remedy="give 1 or more")
 
 
-def look(session: Session, options: dict[str, Any], wanted: Declaration) -> tuple[Table, Plan]:
-    """Return the table as it is and what it lacks."""
+@dataclass(frozen=True)
+class Found:
+    """What there is, and what follows from it."""
+
+    table: Table
+    """Without the partitions whose detaching was interrupted, unless the server is a standby."""
+    pending: list[Partition]
+    planned: Plan
+    strays: list[Stray] | None
+
+
+def look(session: Session, options: dict[str, Any], wanted: Declaration) -> Found:
+    """Return the table as it is, what it lacks, and what is astray in its default partition."""
     table = read_table(session, options["table"])
+    pending = [] if table.standby else [each for each in table.partitions if each.detach_pending]
+    table = replace(table, partitions=[each for each in table.partitions if each not in pending])
     planned = plan_table(table, wanted, options["now"])
-    refuse_taken_names(session, table, planned.create)
-    return table, planned
+    create = attach_again(planned.create, pending)
+    refuse_taken_names(session, table, [new for new in create if not new.detached])
+    create, strays = look_into_default(session, table, create)
+    return Found(table, pending, replace(planned, create=[] if table.standby else create), strays)
+
+
+def finalize(session: Session, options: dict[str, Any], found: Found) -> None:
+    """End interrupted detachings, each by itself: it waits for transactions that began before."""
+    for statement in finalize_statements(found.table, found.pending):
+
+        def work(text: Any = statement) -> None:
+            session.query("SELECT pg_catalog.set_config('lock_timeout', %s, false)", (options["lock_timeout"],))
+            session.execute(text)
+
+        with_lock_retries(work, attempts=options["lock_attempts"])
 
 
 def create(session: Session, options: dict[str, Any], table: Table, planned: Plan) -> None:
     """Create what is lacking, one transaction a chunk."""
     for chunk in chunks(table, planned.create):
-        statements = [session.render(each) for new in chunk for each in create_statements(table, new)]
-
-        def work(batch: list[str] = statements) -> None:
-            with session.transaction():
-                session.query("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (options["lock_timeout"],))
-                session.execute(";\n".join(batch))  # one round trip for the whole chunk
-
         try:
-            with_lock_retries(work, attempts=options["lock_attempts"])
+            create_chunk(session, options, table, chunk)
         except PostgresqlError as error:
-            if error.sqlstate == CHECK_VIOLATION and table.default_partition:
-                error.remedy = f"move the rows of this range out of the default partition {table.default_partition}"
-            raise
+            if error.sqlstate != CHECK_VIOLATION or not table.default:
+                raise
+            # Rows of this range came into the default partition since it was looked into.
+            create_chunk(session, options, table, [replace(new, rows=new.rows or 1) for new in chunk])
+
+
+def create_chunk(session: Session, options: dict[str, Any], table: Table, chunk: Sequence[Range]) -> None:
+    """Create these partitions in one transaction."""
+    batch = [session.render(each) for new in chunk for each in create_statements(table, new)]
+
+    def work() -> None:
+        with session.transaction():
+            session.query("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (options["lock_timeout"],))
+            session.execute(";\n".join(batch))  # one round trip for the whole chunk
+
+    try:
+        with_lock_retries(work, attempts=options["lock_attempts"])
+    except PostgresqlError as error:
+        if error.sqlstate == FOREIGN_KEY_VIOLATION and table.default:
+            error.remedy = (
+                f"rows of {table.default.schema}.{table.default.name} cannot move while others refer to them: drop the "
+                f"foreign key to {table.label}, run this again, add the key NOT VALID and validate it"
+            )
+        raise
 
 
 def after(table: Table, planned: Plan) -> Table:
     """Return the table with what is lacking, without a look: check mode has nothing to look at."""
-    made = [Partition(new.name, new.lower, new.upper, schema=table.schema) for new in planned.create]
+    made = [
+        Partition(new.name, new.lower, new.upper, default=new.default, schema=table.schema) for new in planned.create
+    ]
     return replace(table, partitions=[*table.partitions, *made])
 
 
@@ -237,29 +337,24 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     options = module.params
     wanted = declaration(options)
     check_limits(options)
-    table, planned = look(session, options, wanted)
-    skipped = {}
-    if table.standby:
-        skipped = {"skipped_reason": "this server is a standby"}
-        planned = replace(planned, create=[])
-    elif planned.create and not module.check_mode:
-        with advisory_lock(session, f"partitions of {table.label}", options["wait"]):
-            table, planned = look(session, options, wanted)  # what another run did while this one waited
-            create(session, options, table, planned)
-    for each in table.partitions:
-        if each.detach_pending:
-            module.warn(
-                f"the detaching of {each.schema}.{each.name} was interrupted: {table.label} refuses rows from "
-                f"{each.lower.isoformat()} to {each.upper.isoformat()} until it is finalized (ALTER TABLE ... DETACH "
-                "PARTITION ... FINALIZE)"
-            )
-    queries = [session.render(each) for new in planned.create for each in create_statements(table, new)]
+    found = look(session, options, wanted)
+    changed = bool(found.planned.create or found.pending)
+    if changed and not module.check_mode:
+        with advisory_lock(session, f"partitions of {found.table.label}", options["wait"]):
+            found = look(session, options, wanted)  # what another run did while this one waited
+            finalize(session, options, found)
+            create(session, options, found.table, found.planned)
+    table, planned = found.table, found.planned
+    queries = [session.render(each) for each in finalize_statements(table, found.pending)]
+    queries += [session.render(each) for new in planned.create for each in create_statements(table, new)]
     result = after(table, planned)
     return {
         **describe(plan_table(result, wanted, options["now"]), result),
-        **skipped,
-        "changed": bool(planned.create),
+        **describe_strays(found.strays),
+        **({"skipped_reason": "this server is a standby"} if table.standby else {}),
+        "changed": bool(queries),
         "created": ranges(planned.create),
+        "finalized": [each.name for each in found.pending],
         "partitions": len(result.partitions),
         "queries": queries,
         "executed_queries": session.executed,
@@ -275,6 +370,7 @@ def main() -> None:
             "interval": {"type": "str", "choices": list(INTERVALS), "default": "month"},
             "premake": {"type": "int", "default": 6},
             "start": {"type": "str"},
+            "default_partition": {"type": "bool", "default": False},
             "now": {"type": "str"},
             "lock_timeout": {"type": "str", "default": "2s"},
             "lock_attempts": {"type": "int", "default": 10},

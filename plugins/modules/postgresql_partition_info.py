@@ -37,6 +37,10 @@ options:
       start:
         description: Earliest instant that has a partition, as an ISO 8601 date or timestamp.
         type: str
+      default_partition:
+        description: Whether the table is to have a default partition.
+        type: bool
+        default: false
   sizes:
     description: Whether RV(tables[].partitions[].size_bytes) is returned, which looks at the files of every partition.
     type: bool
@@ -105,7 +109,9 @@ tables:
           description: Bytes with indexes and TOAST; null without O(sizes).
           type: int
     missing:
-      description: Partitions that the declaration calls for.
+      description:
+        - Partitions that the declaration calls for, as C(name), C(from), C(to) and C(default_rows), the rows that the
+          default partition holds for it.
       type: list
       elements: dict
     gaps:
@@ -129,6 +135,13 @@ tables:
     default_partition:
       description: Name of the default partition; null where there is none.
       type: str
+    default_rows:
+      description: Rows in the default partition that belong to no declared range; null where the login may not look.
+      type: int
+    default_ranges:
+      description: Where these rows lie, as C(rows), C(first) and C(last).
+      type: list
+      elements: dict
     problem:
       description: Why nothing can be said of the table, with the remedy; null otherwise.
       type: str
@@ -149,6 +162,10 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table, read_tables
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_default import (
+    describe_strays,
+    look_into_default,
+)
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import (
@@ -159,9 +176,10 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_repor
 )
 
 
-def report(table: Table, wanted: Declaration, now: str | None) -> dict[str, Any]:
+def report(session: Session, table: Table, wanted: Declaration, now: str | None) -> dict[str, Any]:
     """Return the report of one table."""
     planned = plan_table(table, wanted, now)
+    missing, strays = look_into_default(session, table, planned.create)
     return {
         "table": table.label,
         "problem": None,
@@ -177,8 +195,9 @@ def report(table: Table, wanted: Declaration, now: str | None) -> dict[str, Any]
             }
             for each in sorted(table.partitions, key=lambda each: each.lower)
         ],
-        "missing": ranges(planned.create),
+        "missing": ranges(missing),
         **describe(planned, table),
+        **describe_strays(strays),
     }
 
 
@@ -192,7 +211,7 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
         try:
             if isinstance(found, PostgresqlError):
                 raise found
-            tables.append(report(found, each, options["now"]))
+            tables.append(report(session, found, each, options["now"]))
         except PostgresqlError as error:
             why = error.as_failure()
             tables.append({"table": name, "problem": why["msg"], "partitions": [], "missing": []})
@@ -215,6 +234,7 @@ def main() -> None:
                     "interval": {"type": "str", "choices": list(INTERVALS), "default": "month"},
                     "premake": {"type": "int", "default": 6},
                     "start": {"type": "str"},
+                    "default_partition": {"type": "bool", "default": False},
                 },
             },
             "sizes": {"type": "bool", "default": False},

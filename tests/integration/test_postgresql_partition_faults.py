@@ -95,20 +95,11 @@ def test_an_hour_does_not_fit_a_date(database):
     assert len(info(database, {"table": "log", "interval": "hour"})["problems"]) == 1
 
 
-def test_rows_in_the_default_partition_are_an_error_with_its_name(log):
-    log.query("CREATE TABLE rest PARTITION OF log DEFAULT")
-    log.query("INSERT INTO log (at) VALUES ('2026-12-24')")
-    failed = refuse(log)
-    assert failed["sqlstate"] == "23514" and "default partition rest" in failed["remedy"]
-    assert failed["changed"] and len(failed["executed_queries"]) == 1, "one transaction for each partition"
-    log.query("TRUNCATE rest")
-    made = declare(log)
-    assert names(made) == ["log_2026_12", "log_2027_01"]
-    assert made["default_partition"] == "rest" and made["partitions"] == 4
-
-
-def test_an_interrupted_detach_is_reported_and_left_alone(log):
+@pytest.fixture
+def interrupted(log):
+    """A table one of whose partitions was being detached concurrently when the wait was cut."""
     declare(log, premake=1)
+    log.query("INSERT INTO log (at, a) VALUES ('2026-12-24', 'before')")
     holder = log.server.connect(log.name)
     holder.autocommit = False
     holder.cursor().execute("SELECT count(*) FROM log")
@@ -117,10 +108,34 @@ def test_an_interrupted_detach_is_reported_and_left_alone(log):
         cursor.execute("ALTER TABLE log DETACH PARTITION log_2026_12 CONCURRENTLY")
     holder.close()
     with pytest.raises(psycopg2.errors.CheckViolation):
-        log.query("INSERT INTO log (at) VALUES ('2026-12-24')")
-    made = declare(log)
-    assert names(made) == ["log_2027_01"] and made["detach_pending"] == ["log_2026_12"]
-    assert made["covered_until"] == "2026-12-01T00:00:00+00:00" and made["headroom"] == 0
-    [warning] = map(str, made["warnings"])
-    assert "public.log_2026_12 was interrupted" in warning and "FINALIZE" in warning
+        log.query("INSERT INTO log (at) VALUES ('2026-12-25')")
     assert info(log, {"table": "log"})["tables"][0]["detach_pending"] == ["log_2026_12"]
+    return log
+
+
+def test_an_interrupted_detach_is_ended_and_what_is_declared_comes_back(interrupted):
+    check = declare(interrupted, check=True)
+    assert check["finalized"] == ["log_2026_12"] and "FINALIZE" in check["queries"][0]
+    made = declare(interrupted)
+    assert made["queries"] == check["queries"] and made["executed_queries"][0] == made["queries"][0]
+    assert names(made) == ["log_2026_12", "log_2027_01"] and made["detach_pending"] == []
+    assert interrupted.value("SELECT a FROM log WHERE at = '2026-12-24'") == "before"
+    interrupted.query("INSERT INTO log (at) VALUES ('2026-12-25')")
+    assert not declare(interrupted)["changed"]
+
+
+def test_an_interrupted_detach_of_what_is_not_declared_is_ended_and_stays_detached(interrupted):
+    made = declare(interrupted, now="2027-03-01T00:00:00Z", start="2027-01-01")
+    assert made["finalized"] == ["log_2026_12"] and "log_2026_12" not in names(made)
+    assert interrupted.value("SELECT NOT relispartition FROM pg_class WHERE relname = 'log_2026_12'")
+    assert interrupted.value("SELECT count(*) FROM log_2026_12") == 1
+
+
+def test_while_a_reader_is_in_the_way_ending_a_detach_is_an_error_that_can_be_repeated(interrupted):
+    holder = interrupted.server.connect(interrupted.name)
+    holder.autocommit = False
+    holder.cursor().execute("SELECT count(*) FROM log_2026_12")
+    failed = refuse(interrupted, lock_timeout="50ms", lock_attempts=2)
+    assert failed["sqlstate"] == "55P03" and failed["executed_queries"] == []
+    holder.close()
+    assert declare(interrupted)["finalized"] == ["log_2026_12"]

@@ -19,6 +19,7 @@ OPTIONS = {
     "interval": "month",
     "premake": 12,
     "start": None,
+    "default_partition": False,
     "now": NOW,
     "lock_timeout": "2s",
     "lock_attempts": 10,
