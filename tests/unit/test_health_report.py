@@ -46,6 +46,12 @@ def test_findings():
     assert len(failed({"migrations": [edited]})) == 1
     table = {"table": "a.b", "problem": None, "missing": [{"from": "x", "to": "y"}]}
     assert len(failed({"partitions": {"tables": [table]}})) == 1
+    without = {"table": "a.b", "problem": None, "missing": [{"from": None, "to": None}]}
+    rows = health_rows({**GOOD, "partitions": {"tables": [without]}})
+    assert "no default partition" in [finding for row in rows for finding in row["findings"]]
+    held = {"default_partition": "b_default", "default_ranges": [{"rows": 2, "first": "1970", "last": "1971"}]}
+    rows = health_rows({**GOOD, "partitions": {"tables": [{**GOOD["partitions"]["tables"][0], **held}]}})
+    assert health_verdict(rows) == "ok" and ["2 from 1970 to 1971"] in [row["findings"] for row in rows]
     assert len(failed({"grants": {"changed": True, "queries": ["GRANT"]}})) == 1
     assert len(failed({"roles": {"changed": True, "queries": []}})) == 1
     # The role says changed_when: false.

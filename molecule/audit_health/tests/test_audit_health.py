@@ -168,7 +168,7 @@ def test_what_only_a_restart_changes_is_found(database_host, playbook):
         database_host.run("runuser", "-u", "postgres", "--", f"{bin_directory}/pg_checksums", action, "-D", data)
         database_host.run("systemctl", "start", unit)
 
-    database_host.sql("ALTER SYSTEM SET shared_preload_libraries = ''")
+    database_host.sql("ALTER SYSTEM SET shared_preload_libraries = 'auto_explain'")
     while_stopped("--disable")
     try:
         run = health(playbook, "-e", "audit_health_certificate_days=4000")

@@ -11,7 +11,11 @@ TABLES = ["audit_log", "audit_integrity_log", "error_log"]
 
 
 def partitions(host, table):
-    found = host.sql(f"SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit.{table}'::regclass", "audit_db")
+    bounded = "pg_get_expr(relpartbound, c.oid) <> 'DEFAULT'"
+    joined = "pg_inherits JOIN pg_class c ON c.oid = inhrelid"
+    found = host.sql(
+        f"SELECT count(*) FROM {joined} WHERE inhparent = 'audit.{table}'::regclass AND {bounded}", "audit_db"
+    )
     return int(found)
 
 
@@ -25,6 +29,16 @@ def test_this_month_and_six_more(database_host, table):
     assert partitions(database_host, table) == 7
     now = datetime.datetime.now(datetime.UTC)
     assert database_host.sql(f"SELECT to_regclass('audit.{table}_{now:%Y_%m}') IS NOT NULL", "audit_db") == "t"
+
+
+@pytest.mark.parametrize("at", ["1970-01-01", "2999-12-31", "infinity"])
+def test_no_event_is_refused_for_its_time(database_host, playbook, at):
+    database_host.sql(
+        f"INSERT INTO audit.audit_log (timestamp, action, status) VALUES ('{at}', 'odd', 'success')", "audit_db"
+    )
+    assert database_host.sql("SELECT count(*) FROM ONLY audit.audit_log_default", "audit_db") != "0"
+    run = playbook("auditdb.postgresql.health")
+    assert run.code == 0 and "rows of no declared time, kept in audit_log_default" in run.text
 
 
 def test_more_are_shown_then_made(database_host, playbook):
