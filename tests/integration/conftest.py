@@ -125,6 +125,7 @@ def start_server(version: int) -> Server:
         image, _log = engine.images.build(
             path=str(HERE),
             tag=f"auditdb-postgresql:{version}",
+            rm=True,  # else each step of the build leaves a container behind
             buildargs={"BASE": f"auditdb-debian:{DEBIAN_OF[version]}", "VERSION": str(version)},
         )
         container = engine.containers.run(
