@@ -65,6 +65,8 @@ class Declaration:
     start: datetime | None = None
     default_partition: bool = False
     """Whether the table is to have a default partition. One that exists is never removed."""
+    earliest: datetime | None = None
+    """What ends before it has left, or is to leave, and is never made again."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def plan(table: str, existing: Sequence[Partition], declaration: Declaration, no
     highest = [each.upper for each in bounded if EARLIEST < each.upper < LATEST]
     begin = min(current, floor(declaration.start, interval)) if declaration.start else current
     first = begin if declaration.start else min([begin, *lowest])
+    if declaration.earliest:
+        begin, first = (max(each, floor(declaration.earliest, interval)) for each in (begin, first))
     pieces = _pieces(first, end, interval, bounded)
     if len(pieces) > MOST_AT_ONCE:  # a stray partition in the far past is reported among the gaps, and no more
         pieces = _pieces(begin, end, interval, bounded)

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import parse_instant
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration, Plan, Range, plan
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import Retention
 
 
 def declaration(options: Mapping[str, Any]) -> Declaration:
@@ -23,14 +26,22 @@ def declaration(options: Mapping[str, Any]) -> Declaration:
     return Declaration(options["interval"], options["premake"], start, bool(options["default_partition"]))
 
 
-def plan_table(table: Table, wanted: Declaration, now: str | None) -> Plan:
-    """Return the plan for a table as it is; by the server's clock where ``now`` is not given."""
+def instant(table: Table, now: str | None) -> datetime:
+    """Return the instant that is taken for now: the server's where none is given."""
+    return parse_instant(now, "now") if now else table.now
+
+
+def plan_table(table: Table, wanted: Declaration, now: str | None, stay: Retention | None = None) -> Plan:
+    """Return the plan for a table as it is. What ``stay`` lets leave is not made again."""
+    at = instant(table, now)
+    if stay:
+        wanted = replace(wanted, earliest=stay.period.before(at))
     if table.key_type == "date" and wanted.interval == "hour":
         raise PostgresqlError(
             f"interval: hour is shorter than a date, the type of the partition key of '{table.label}'",
             remedy="take an interval of a day or longer",
         )
-    return plan(table.name, table.partitions, wanted, parse_instant(now, "now") if now else table.now)
+    return plan(table.name, table.partitions, wanted, at)
 
 
 def ranges(parts: Sequence[Range]) -> list[dict[str, Any]]:

@@ -48,6 +48,39 @@ options:
       - A default partition that exists is never removed.
     type: bool
     default: false
+  retention:
+    description:
+      - How long rows stay, e.g. C(90 days) or C(7 years). A partition may leave once its last instant is older.
+      - What has left is not made again, also where O(start) reaches further back.
+    type: str
+  retention_action:
+    description:
+      - V(keep) lets nothing leave. V(detach) leaves the table beside the partitioned one, without its foreign keys.
+      - V(drop) removes it, for good.
+    type: str
+    choices: [keep, detach, drop]
+    default: keep
+  keep_at_least:
+    description: How many partitions stay whatever their age, counted from that of now backwards.
+    type: int
+    default: 2
+  max_leaving:
+    description: How many partitions may leave in one run. Where more would, none does, and the run fails.
+    type: int
+    default: 3
+  clock_lead:
+    description:
+      - How far now may be ahead of the newest row. Beyond that none leaves, and the run fails, for a wrong clock would
+        let everything leave.
+    type: str
+    default: 60 days
+  holds:
+    description:
+      - Table of legal holds. A partition under a hold never leaves.
+      - Its columns are C(id), C(table_name) (the partitioned table or a partition; null for all), C(time_from),
+        C(time_to), C(organization_id) (null for all), C(reason), C(owner) and C(released_at) (null while it holds).
+      - A hold on an organization keeps the partitions that have rows of it in C(organization_id).
+    type: str
   now:
     description: The current instant, for tests. The server's clock when not given.
     type: str
@@ -101,6 +134,15 @@ EXAMPLES = r"""
     premake: 6
     session_role: audit_owner
 
+- name: Let partitions leave after seven years, unless they are held
+  auditdb.postgresql.postgresql_partition:
+    login_db: audit_db
+    table: audit.audit_log
+    retention: 7 years
+    retention_action: detach
+    holds: audit.legal_hold
+    session_role: audit_owner
+
 - name: Make room for events since 2024
   auditdb.postgresql.postgresql_partition:
     login_db: audit_db
@@ -128,6 +170,17 @@ created:
     default_rows:
       description: Rows that moved there from the default partition, as counted before.
       type: int
+left:
+  description: Partitions that left, in check mode those that would, oldest first.
+  returned: success
+  type: list
+  elements: dict
+held:
+  description:
+    - Partitions that are old enough to leave and are under a hold, as C(partition), C(number), C(reason) and C(owner).
+  returned: success
+  type: list
+  elements: dict
 finalized:
   description: Partitions whose interrupted concurrent detaching was ended.
   returned: success
@@ -201,8 +254,6 @@ executed_queries:
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -212,41 +263,19 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
     advisory_lock,
     run_module,
     sql_diff,
-    with_lock_retries,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import (
-    Table,
-    read_table,
-    refuse_taken_names,
-)
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_default import (
-    Stray,
-    describe_strays,
-    look_into_default,
-)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_default import describe_strays
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import (
-    Declaration,
-    Partition,
-    Plan,
-    Range,
-    attach_again,
-)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Range
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import (
     declaration,
     describe,
     plan_table,
     ranges,
 )
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_statements import (
-    chunks,
-    create_statements,
-    finalize_statements,
-)
-
-CHECK_VIOLATION = "23514"
-FOREIGN_KEY_VIOLATION = "23503"
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import ACTIONS, retention
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_run import after, carry_out, look, statements
 
 
 def check_limits(options: dict[str, Any]) -> None:
@@ -259,106 +288,34 @@ def check_limits(options: dict[str, Any]) -> None:
         raise PostgresqlError(f"lock_attempts: {options['lock_attempts']} is less than 1", remedy="give 1 or more")
 
 
-@dataclass(frozen=True)
-class Found:
-    """What there is, and what follows from it."""
-
-    table: Table
-    """Without the partitions whose detaching was interrupted, unless the server is a standby."""
-    pending: list[Partition]
-    planned: Plan
-    strays: list[Stray] | None
-
-
-def look(session: Session, options: dict[str, Any], wanted: Declaration) -> Found:
-    """Return the table as it is, what it lacks, and what is astray in its default partition."""
-    table = read_table(session, options["table"])
-    pending = [] if table.standby else [each for each in table.partitions if each.detach_pending]
-    table = replace(table, partitions=[each for each in table.partitions if each not in pending])
-    planned = plan_table(table, wanted, options["now"])
-    create = attach_again(planned.create, pending)
-    refuse_taken_names(session, table, [new for new in create if not new.detached])
-    create, strays = look_into_default(session, table, create)
-    return Found(table, pending, replace(planned, create=[] if table.standby else create), strays)
-
-
-def finalize(session: Session, options: dict[str, Any], found: Found) -> None:
-    """End interrupted detachings, each by itself: it waits for transactions that began before."""
-    for statement in finalize_statements(found.table, found.pending):
-
-        def work(text: Any = statement) -> None:
-            session.query("SELECT pg_catalog.set_config('lock_timeout', %s, false)", (options["lock_timeout"],))
-            session.execute(text)
-
-        with_lock_retries(work, attempts=options["lock_attempts"])
-
-
-def create(session: Session, options: dict[str, Any], table: Table, planned: Plan) -> None:
-    """Create what is lacking, one transaction a chunk."""
-    for chunk in chunks(table, planned.create):
-        try:
-            create_chunk(session, options, table, chunk)
-        except PostgresqlError as error:
-            if error.sqlstate != CHECK_VIOLATION or not table.default:
-                raise
-            # Rows of this range came into the default partition since it was looked into.
-            create_chunk(session, options, table, [replace(new, rows=new.rows or 1) for new in chunk])
-
-
-def create_chunk(session: Session, options: dict[str, Any], table: Table, chunk: Sequence[Range]) -> None:
-    """Create these partitions in one transaction."""
-    batch = [session.render(each) for new in chunk for each in create_statements(table, new)]
-
-    def work() -> None:
-        with session.transaction():
-            session.query("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (options["lock_timeout"],))
-            session.execute(";\n".join(batch))  # one round trip for the whole chunk
-
-    try:
-        with_lock_retries(work, attempts=options["lock_attempts"])
-    except PostgresqlError as error:
-        if error.sqlstate == FOREIGN_KEY_VIOLATION and table.default:
-            error.remedy = (
-                f"rows of {table.default.schema}.{table.default.name} cannot move while others refer to them: drop the "
-                f"foreign key to {table.label}, run this again, add the key NOT VALID and validate it"
-            )
-        raise
-
-
-def after(table: Table, planned: Plan) -> Table:
-    """Return the table with what is lacking, without a look: check mode has nothing to look at."""
-    made = [
-        Partition(new.name, new.lower, new.upper, default=new.default, schema=table.schema) for new in planned.create
-    ]
-    return replace(table, partitions=[*table.partitions, *made])
-
-
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     options = module.params
     wanted = declaration(options)
+    stay = retention(options)
     check_limits(options)
-    found = look(session, options, wanted)
-    changed = bool(found.planned.create or found.pending)
-    if changed and not module.check_mode:
+    found = look(session, options, wanted, stay)
+    queries = statements(session, found)
+    if queries and not module.check_mode:
         with advisory_lock(session, f"partitions of {found.table.label}", options["wait"]):
-            found = look(session, options, wanted)  # what another run did while this one waited
-            finalize(session, options, found)
-            create(session, options, found.table, found.planned)
-    table, planned = found.table, found.planned
-    queries = [session.render(each) for each in finalize_statements(table, found.pending)]
-    queries += [session.render(each) for new in planned.create for each in create_statements(table, new)]
-    result = after(table, planned)
+            found = look(session, options, wanted, stay)  # what another run did while this one waited
+            queries = statements(session, found)
+            carry_out(session, options, found)
+    if found.problem:
+        raise found.problem
+    result = after(found)
     return {
-        **describe(plan_table(result, wanted, options["now"]), result),
+        **describe(plan_table(result, wanted, options["now"], stay), result),
         **describe_strays(found.strays),
-        **({"skipped_reason": "this server is a standby"} if table.standby else {}),
+        **({"skipped_reason": "this server is a standby"} if result.standby else {}),
         "changed": bool(queries),
-        "created": ranges(planned.create),
+        "created": ranges(found.planned.create),
+        "left": ranges([Range(each.name, each.lower, each.upper) for each in found.leave]),
+        "held": [vars(each) for each in found.holds],
         "finalized": [each.name for each in found.pending],
         "partitions": len(result.partitions),
         "queries": queries,
         "executed_queries": session.executed,
-        "diff": sql_diff(queries, f"partitions of {table.label}"),
+        "diff": sql_diff(queries, f"partitions of {result.label}"),
     }
 
 
@@ -371,6 +328,12 @@ def main() -> None:
             "premake": {"type": "int", "default": 6},
             "start": {"type": "str"},
             "default_partition": {"type": "bool", "default": False},
+            "retention": {"type": "str"},
+            "retention_action": {"type": "str", "choices": list(ACTIONS), "default": "keep"},
+            "keep_at_least": {"type": "int", "default": 2},
+            "max_leaving": {"type": "int", "default": 3},
+            "clock_lead": {"type": "str", "default": "60 days"},
+            "holds": {"type": "str"},
             "now": {"type": "str"},
             "lock_timeout": {"type": "str", "default": "2s"},
             "lock_attempts": {"type": "int", "default": 10},

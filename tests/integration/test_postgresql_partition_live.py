@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import psycopg2
 import pytest
+from ansible_collections.auditdb.postgresql.plugins.module_utils import partition_run
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import connect
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import refuse_taken_names
 from ansible_collections.auditdb.postgresql.plugins.modules import postgresql_partition
@@ -20,6 +21,9 @@ OPTIONS = {
     "premake": 12,
     "start": None,
     "default_partition": False,
+    "retention": None,
+    "retention_action": "keep",
+    "holds": None,
     "now": NOW,
     "lock_timeout": "2s",
     "lock_attempts": 10,
@@ -136,7 +140,7 @@ def test_what_another_run_made_between_two_looks_is_no_unrelated_table(log, monk
             assert declare(log)["changed"]  # looks, too, and is then not late
         refuse_taken_names(session, table, create)
 
-    monkeypatch.setattr(postgresql_partition, "refuse_taken_names", late)
+    monkeypatch.setattr(partition_run, "refuse_taken_names", late)
     session = connect(log.login)
     module = SimpleNamespace(params={**OPTIONS, "premake": 2}, check_mode=check)
     result = postgresql_partition.run(module, session)

@@ -1,0 +1,178 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Look at one table, then carry out what follows: end detachings, create partitions, let others leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session, with_lock_retries
+from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import (
+    Table,
+    read_table,
+    refuse_taken_names,
+)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_default import Stray, look_into_default
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_leave import (
+    leave_statements,
+    newest_row,
+    read_holds,
+    refuse_referenced,
+)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import (
+    Declaration,
+    Partition,
+    Plan,
+    Range,
+    attach_again,
+)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import instant, plan_table
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import (
+    Hold,
+    Retention,
+    expired,
+    leaving,
+)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_statements import (
+    chunks,
+    create_statements,
+    finalize_statements,
+)
+
+CHECK_VIOLATION = "23514"
+FOREIGN_KEY_VIOLATION = "23503"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is, and what follows from it."""
+
+    table: Table
+    """Without the partitions whose detaching was interrupted, unless the server is a standby."""
+    pending: list[Partition]
+    planned: Plan
+    strays: list[Stray] | None
+    leave: list[Partition]
+    going: list[list[Any]]
+    """The statements of each of their transactions."""
+    holds: list[Hold]
+    problem: PostgresqlError | None
+    """Why none leaves; it is told at the end, for what is lacking is created all the same."""
+
+
+def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay: Retention | None) -> Found:
+    """Return the table as it is, what it lacks, what is astray in its default partition, and what is to leave."""
+    table = read_table(session, options["table"])
+    pending = [] if table.standby else [each for each in table.partitions if each.detach_pending]
+    table = replace(table, partitions=[each for each in table.partitions if each not in pending])
+    planned = plan_table(table, wanted, options["now"], stay)
+    create = attach_again(planned.create, pending)
+    refuse_taken_names(session, table, [new for new in create if not new.detached])
+    create, strays = look_into_default(session, table, create)
+    if table.standby:
+        return Found(table, pending, replace(planned, create=[]), strays, [], [], [], None)
+    leave, holds, problem = look_for_expired(session, options, table, stay)
+    going = leave_statements(session, table, leave, stay.action) if stay else []
+    return Found(table, pending, replace(planned, create=create), strays, leave, going, holds, problem)
+
+
+def look_for_expired(
+    session: Session, options: Mapping[str, Any], table: Table, stay: Retention | None
+) -> tuple[list[Partition], list[Hold], PostgresqlError | None]:
+    """Return the partitions that leave in this run, the holds that keep others, and why none leaves."""
+    now = instant(table, options["now"])
+    old = expired(table.partitions, stay, now) if stay else []
+    if not stay or not old:
+        return [], [], None
+    holds = read_holds(session, table, old, options["holds"])
+    try:
+        leave = leaving(old, holds, stay, now, newest_row(session, table, now))
+        refuse_referenced(session, table, leave)
+    except PostgresqlError as error:
+        return [], holds, error
+    return leave, holds, None
+
+
+def finalize(session: Session, options: Mapping[str, Any], found: Found) -> None:
+    """End interrupted detachings, each by itself: it waits for transactions that began before."""
+    for statement in finalize_statements(found.table, found.pending):
+
+        def work(text: Any = statement) -> None:
+            session.query("SELECT pg_catalog.set_config('lock_timeout', %s, false)", (options["lock_timeout"],))
+            session.execute(text)
+
+        with_lock_retries(work, attempts=options["lock_attempts"])
+
+
+def create(session: Session, options: Mapping[str, Any], table: Table, planned: Plan) -> None:
+    """Create what is lacking, one transaction a chunk."""
+    for chunk in chunks(table, planned.create):
+        try:
+            create_chunk(session, options, table, chunk)
+        except PostgresqlError as error:
+            if error.sqlstate != CHECK_VIOLATION or not table.default:
+                raise
+            # Rows of this range came into the default partition since it was looked into.
+            create_chunk(session, options, table, [replace(new, rows=new.rows or 1) for new in chunk])
+
+
+def create_chunk(session: Session, options: Mapping[str, Any], table: Table, chunk: Sequence[Range]) -> None:
+    """Create these partitions in one transaction."""
+    batch = [session.render(each) for new in chunk for each in create_statements(table, new)]
+
+    def work() -> None:
+        with session.transaction():
+            session.query("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (options["lock_timeout"],))
+            session.execute(";\n".join(batch))  # one round trip for the whole chunk
+
+    try:
+        with_lock_retries(work, attempts=options["lock_attempts"])
+    except PostgresqlError as error:
+        if error.sqlstate == FOREIGN_KEY_VIOLATION and table.default:
+            error.remedy = (
+                f"rows of {table.default.schema}.{table.default.name} cannot move while others refer to them: drop the "
+                f"foreign key to {table.label}, run this again, add the key NOT VALID and validate it"
+            )
+        raise
+
+
+def let_leave(session: Session, options: Mapping[str, Any], found: Found) -> None:
+    """Let partitions leave, each in a transaction of its own."""
+    for texts in found.going:
+
+        def work(batch: list[Any] = texts) -> None:
+            with session.transaction():
+                session.query("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (options["lock_timeout"],))
+                session.execute(";\n".join(session.render(each) for each in batch))
+
+        with_lock_retries(work, attempts=options["lock_attempts"])
+
+
+def statements(session: Session, found: Found) -> list[str]:
+    """Return the SQL of all that is to be done, in order."""
+    ends = finalize_statements(found.table, found.pending)
+    makes = [each for new in found.planned.create for each in create_statements(found.table, new)]
+    goes = [each for texts in found.going for each in texts]
+    return [session.render(each) for each in [*ends, *makes, *goes]]
+
+
+def carry_out(session: Session, options: Mapping[str, Any], found: Found) -> None:
+    """Do it: first what lets rows in, then what lets them go."""
+    finalize(session, options, found)
+    create(session, options, found.table, found.planned)
+    let_leave(session, options, found)
+
+
+def after(found: Found) -> Table:
+    """Return the table as it will be, without a look: check mode has nothing to look at."""
+    made = [
+        Partition(new.name, new.lower, new.upper, default=new.default, schema=found.table.schema)
+        for new in found.planned.create
+    ]
+    stays = [each for each in found.table.partitions if each not in found.leave]
+    return replace(found.table, partitions=[*stays, *made])
