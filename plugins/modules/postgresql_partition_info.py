@@ -41,6 +41,26 @@ options:
         description: Whether the table is to have a default partition.
         type: bool
         default: false
+      retention:
+        description: How long rows stay, e.g. C(7 years).
+        type: str
+      retention_action:
+        description: What becomes of partitions that are older. Of those that may leave, none is missing.
+        type: str
+        choices: [keep, detach, drop]
+        default: keep
+      keep_at_least:
+        description: How many partitions stay whatever their age.
+        type: int
+        default: 2
+      max_leaving:
+        description: How many partitions may leave in one run of M(auditdb.postgresql.postgresql_partition).
+        type: int
+        default: 3
+      clock_lead:
+        description: How far now may be ahead of the newest row when partitions leave.
+        type: str
+        default: 60 days
   sizes:
     description: Whether RV(tables[].partitions[].size_bytes) is returned, which looks at the files of every partition.
     type: bool
@@ -128,6 +148,10 @@ tables:
     headroom:
       description: Whole intervals after the current one that are covered without a gap.
       type: int
+    expired:
+      description: Partitions that are old enough to leave; what is held is among them.
+      type: list
+      elements: str
     detach_pending:
       description: Partitions whose concurrent detaching was interrupted; they refuse rows until it is finalized.
       type: list
@@ -171,14 +195,23 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import (
     declaration,
     describe,
+    instant,
     plan_table,
     ranges,
 )
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import (
+    ACTIONS,
+    Retention,
+    expired,
+    retention,
+)
 
 
-def report(session: Session, table: Table, wanted: Declaration, now: str | None) -> dict[str, Any]:
+def report(
+    session: Session, table: Table, wanted: Declaration, stay: Retention | None, now: str | None
+) -> dict[str, Any]:
     """Return the report of one table."""
-    planned = plan_table(table, wanted, now)
+    planned = plan_table(table, wanted, now, stay)
     missing, strays = look_into_default(session, table, planned.create)
     return {
         "table": table.label,
@@ -196,6 +229,7 @@ def report(session: Session, table: Table, wanted: Declaration, now: str | None)
             for each in sorted(table.partitions, key=lambda each: each.lower)
         ],
         "missing": ranges(missing),
+        "expired": [each.name for each in expired(table.partitions, stay, instant(table, now))] if stay else [],
         **describe(planned, table),
         **describe_strays(strays),
     }
@@ -203,7 +237,7 @@ def report(session: Session, table: Table, wanted: Declaration, now: str | None)
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     options = module.params
-    wanted = [declaration(each) for each in options["tables"]]
+    wanted = [(declaration(each), retention(each)) for each in options["tables"]]
     names = [each["table"] for each in options["tables"]]
     tables: list[dict[str, Any]] = []
     problems = []
@@ -211,7 +245,7 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
         try:
             if isinstance(found, PostgresqlError):
                 raise found
-            tables.append(report(session, found, each, options["now"]))
+            tables.append(report(session, found, *each, options["now"]))
         except PostgresqlError as error:
             why = error.as_failure()
             tables.append({"table": name, "problem": why["msg"], "partitions": [], "missing": []})
@@ -235,6 +269,11 @@ def main() -> None:
                     "premake": {"type": "int", "default": 6},
                     "start": {"type": "str"},
                     "default_partition": {"type": "bool", "default": False},
+                    "retention": {"type": "str"},
+                    "retention_action": {"type": "str", "choices": list(ACTIONS), "default": "keep"},
+                    "keep_at_least": {"type": "int", "default": 2},
+                    "max_leaving": {"type": "int", "default": 3},
+                    "clock_lead": {"type": "str", "default": "60 days"},
                 },
             },
             "sizes": {"type": "bool", "default": False},

@@ -136,6 +136,20 @@ COLUMNS: dict[str, list[tuple[str, str, bool, Any]]] = {
         ("cursor", "text", True, None),
         ("updated_at", STAMP, True, NOW),
     ],
+    "legal_hold": [
+        ("id", "bigint", True, None),
+        ("table_name", "character varying(255)", False, None),
+        ("time_from", STAMP, False, None),
+        ("time_to", STAMP, False, None),
+        ("organization_id", "character varying(255)", False, None),
+        ("reason", "text", True, None),
+        ("owner", "character varying(255)", True, None),
+        ("since", STAMP, True, NOW),
+        ("created_by", "character varying(255)", True, "SESSION_USER"),
+        ("released_at", STAMP, False, None),
+        ("released_by", "character varying(255)", False, None),
+        ("release_reason", "text", False, None),
+    ],
 }
 
 SEEDS = [
@@ -226,6 +240,7 @@ def insert(database: Any, table: str, **values: Any) -> tuple[Any, ...]:
             **dict.fromkeys(("scheduled_time", "execution_time"), "2026-11-15 12:00Z"),
         },
         "ingest_cursor": {"source": "journal", "host": "db1", "cursor": "s=1"},
+        "legal_hold": {"reason": "case 1", "owner": "legal"},
     }
     row = {**demanded.get(table, {}), **values}
     names = ", ".join(f'"{name}"' for name in row)
@@ -287,6 +302,7 @@ def test_keys_and_partitioning(schema):
         ("audit_retention_policy", None, ["PRIMARY KEY (id)", "UNIQUE (policy_name)"]),
         ("error_log", 'RANGE ("timestamp")', ['PRIMARY KEY (id, "timestamp")']),
         ("ingest_cursor", None, ["PRIMARY KEY (source, host)"]),
+        ("legal_hold", None, ["PRIMARY KEY (id)"]),
         (
             "report_executions",
             None,
@@ -305,7 +321,7 @@ def test_everything_is_the_owners_and_granted_to_nobody(schema):
         SELECT proname, proowner::regrole::text, proacl FROM pg_proc WHERE pronamespace = 'audit'::regnamespace
         """
     )
-    assert len(objects) == len(COLUMNS) + 3 + 1  # three identities, one function
+    assert len(objects) == len(COLUMNS) + 4 + 2  # four identities, two functions
     assert {owner for _name, owner, _acl in objects} == {"audit_owner"}
     others = [(name, acl) for name, _owner, acl in objects if acl not in (None, "{audit_owner=X/audit_owner}")]
     assert others == []
@@ -679,6 +695,7 @@ def test_down_never_removes_rows(partitioned):
         "0004": "error_log",
         "0005": "scheduled_reports",
         "0008": "ingest_cursor",
+        "0009": "legal_hold",
     }
     for file in UP:
         table = tables.get(file.name[:4])
@@ -718,6 +735,46 @@ def test_down_of_the_seeds_leaves_what_the_operator_changed(schema):
         run(schema, seed)
 
 
+# Legal holds
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"reason": ""},
+        {"owner": ""},
+        {"time_from": "2026-02-01Z", "time_to": "2026-01-01Z"},
+        {"released_at": "2026-01-01Z"},
+        {"released_at": "2026-01-01Z", "released_by": "legal", "release_reason": ""},
+    ],
+)
+def test_a_hold_that_says_too_little_is_refused(schema, bad):
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        insert(schema, "legal_hold", **bad)
+
+
+def test_a_hold_on_a_table_that_is_not_there_is_refused(schema):
+    with pytest.raises(psycopg2.errors.UndefinedTable, match="no_such_table"):
+        insert(schema, "legal_hold", table_name="audit.no_such_table")
+
+
+def test_a_hold_is_released_once_and_never_changed_or_removed(schema):
+    insert(schema, "legal_hold", table_name="audit.audit_log")
+    release = "UPDATE audit.legal_hold SET released_at = now(), released_by = 'legal', release_reason = 'case closed'"
+    for statement in (
+        "DELETE FROM audit.legal_hold",
+        "TRUNCATE audit.legal_hold",
+        "UPDATE audit.legal_hold SET reason = 'another'",
+        f"{release}, owner = 'somebody else'",
+    ):
+        with pytest.raises(psycopg2.errors.RestrictViolation, match="released once"):
+            schema.query(statement)
+    schema.query(release)
+    with pytest.raises(psycopg2.errors.RestrictViolation):
+        schema.query(release)
+    assert schema.value("SELECT release_reason FROM audit.legal_hold") == "case closed"
+
+
 # Verification
 
 
@@ -746,6 +803,12 @@ BREAKS = {
         "GRANT EXECUTE ON FUNCTION audit.mark_archived TO PUBLIC",
     ],
     "0008": ["ALTER TABLE audit.ingest_cursor DROP CONSTRAINT ingest_cursor_pkey", "DROP TABLE audit.ingest_cursor"],
+    "0009": [
+        "DROP TABLE audit.legal_hold",
+        "DROP TRIGGER legal_hold_truncate_guard ON audit.legal_hold",
+        "ALTER TABLE audit.legal_hold DISABLE TRIGGER legal_hold_row_guard",
+        "ALTER TABLE audit.legal_hold DROP CONSTRAINT legal_hold_release_check",
+    ],
 }
 
 
