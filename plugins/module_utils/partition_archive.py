@@ -58,7 +58,16 @@ with contextlib.suppress(ImportError):  # run_module reports it
     import psycopg2
     from psycopg2 import sql
 
-__all__ = ["Manifest", "export", "find_manifest", "list_archives", "read_back", "restore", "verify_files"]
+__all__ = [
+    "Manifest",
+    "compare_table",
+    "export",
+    "find_manifest",
+    "list_archives",
+    "read_back",
+    "restore",
+    "verify_files",
+]
 
 COPY_BYTES = 1 << 18
 
@@ -110,10 +119,16 @@ def _unchanged(session: Session, relation: tuple[str, str], directory: Path, nam
             f"archive {name} holds {manifest.schema}.{manifest.table} and not {'.'.join(relation)}",
             remedy="give the archive another name, or another directory",
         )
-    now = seal(session, relation, manifest.seal.key, manifest.seal.order_by, manifest.seal.block_rows)
-    refuse_differences(f"archive {name} holds other rows than {'.'.join(relation)}", manifest.seal, now)
+    compare_table(session, manifest, relation)
     verify_files(directory, manifest)
     return manifest
+
+
+def compare_table(session: Session, manifest: Manifest, relation: tuple[str, str]) -> Seal:
+    """Return the table's seal; raise PostgresqlError with ``differences`` where it is not that of the archive."""
+    now = seal(session, relation, manifest.seal.key, manifest.seal.order_by, manifest.seal.block_rows)
+    refuse_differences(f"{'.'.join(relation)} has other rows than archive {manifest.name}", manifest.seal, now)
+    return now
 
 
 def _write(
@@ -250,9 +265,7 @@ def _load(session: Session, directory: Path, manifest: Manifest, relation: tuple
             f"{manifest.stream_sha256}",
             remedy="take an unharmed copy of the archive",
         )
-    now = seal(session, relation, manifest.seal.key, manifest.seal.order_by, manifest.seal.block_rows)
-    refuse_differences(f"archive {manifest.name}: what was read back is not what was sealed", manifest.seal, now)
-    return now
+    return compare_table(session, manifest, relation)
 
 
 def refuse_differences(what: str, old: Seal, new: Seal) -> None:
