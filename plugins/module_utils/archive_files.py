@@ -30,6 +30,7 @@ except ImportError:
 DATA, MANIFEST, PARTIAL = ".copy.zst", ".manifest.json", ".partial"
 FILE_MODE, DIRECTORY_MODE = 0o640, 0o750
 CHUNK_BYTES = 1 << 20
+UNHARMED = "take an unharmed copy of the archive"
 # A file name has at most 255 bytes; the longest suffix and a digest go with it.
 NAME_BYTES = 200
 NAME = re.compile(r"[A-Za-z0-9_%-][A-Za-z0-9_.%-]*")
@@ -231,12 +232,14 @@ class Decompressed:
         try:
             data = self._stream.read(count)
         except zstandard.ZstdError as error:
-            self.error = PostgresqlError(f"the archive cannot be decompressed: {error}")
+            self.error = PostgresqlError(f"the archive cannot be decompressed: {error}", remedy=UNHARMED)
             return b""
         self._digest.update(data)
         self.size += len(data)
         if self.size > self._limit:
-            self.error = PostgresqlError(f"the archive is longer than the {self._limit} bytes of its manifest")
+            self.error = PostgresqlError(
+                f"the archive is longer than the {self._limit} bytes of its manifest", remedy=UNHARMED
+            )
             return b""
         return data
 

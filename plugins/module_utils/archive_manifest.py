@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.auditdb.postgresql.plugins.module_utils.archive_files import MANIFEST, check_name, file_errors
+from ansible_collections.auditdb.postgresql.plugins.module_utils.archive_files import (
+    MANIFEST,
+    UNHARMED,
+    check_name,
+    file_errors,
+)
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.seal_model import Seal, canonical_json
 
@@ -26,6 +31,7 @@ class Manifest:
 
     format_version: int
     name: str
+    database: str
     schema: str
     table: str
     definition: dict[str, Any]
@@ -64,11 +70,11 @@ class Manifest:
                 remedy="use the version of this collection that wrote it",
             )
         if digest != hashlib.sha256(canonical_json(values).encode()).hexdigest():
-            raise PostgresqlError("the manifest was changed", remedy="take an unharmed copy of it")
+            raise PostgresqlError("the manifest was changed", remedy=UNHARMED)
         try:
             return cls(**{**values, "seal": Seal.from_dict(values["seal"])})
         except (KeyError, TypeError) as error:
-            raise PostgresqlError(f"this is no manifest: {error!r}", remedy="take an unharmed copy of it") from error
+            raise PostgresqlError(f"this is no manifest: {error!r}", remedy=UNHARMED) from error
 
 
 def find_manifest(directory: Path, name: str) -> Manifest | None:
@@ -82,16 +88,13 @@ def find_manifest(directory: Path, name: str) -> Manifest | None:
             return None
         raise
     except ValueError as error:
-        raise PostgresqlError(
-            f"archive {name}: the manifest is no JSON: {error}", remedy="take an unharmed copy of it"
-        ) from error
+        raise PostgresqlError(f"archive {name}: the manifest is no JSON: {error}", remedy=UNHARMED) from error
     if not isinstance(content, dict):
-        raise PostgresqlError(f"archive {name}: the manifest is no JSON object", remedy="take an unharmed copy of it")
+        raise PostgresqlError(f"archive {name}: the manifest is no JSON object", remedy=UNHARMED)
     try:
         manifest = Manifest.from_dict(content)
     except PostgresqlError as error:
-        error.message = f"archive {name}: {error.message}"
-        raise
+        raise PostgresqlError(f"archive {name}: {error.message}", remedy=error.remedy) from error
     if manifest.name != name:
         raise PostgresqlError(
             f"archive {name}: the manifest is that of {manifest.name}", remedy="give its files their names back"

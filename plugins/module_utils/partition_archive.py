@@ -22,6 +22,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.archive_definit
 from ansible_collections.auditdb.postgresql.plugins.module_utils.archive_files import (
     DATA,
     MANIFEST,
+    UNHARMED,
     Compressed,
     Decompressed,
     Durable,
@@ -70,6 +71,7 @@ __all__ = [
 ]
 
 COPY_BYTES = 1 << 18
+ORIGIN = "SELECT current_setting('server_version') AS version, now() AS now, current_database()::text AS database"
 
 
 def export(
@@ -148,13 +150,14 @@ def _write(
         definition["bounds"] = bounds or definition["bounds"]
         sealed = seal(session, relation, options.key, options.order_by, options.block_rows)
         rows = copy_out(session, _copy_to(relation, plain_columns(definition), sealed), stream)
-        server = session.query("SELECT current_setting('server_version') AS version, now() AS now")[0]
+        server = session.query(ORIGIN)[0]
     stream.close()
     if rows != sealed.rows:
         raise PostgresqlError(f"archive {name}: {rows} rows were copied, {sealed.rows} were sealed")
     return Manifest(
         format_version=FORMAT_VERSION,
         name=name,
+        database=server["database"],
         schema=relation[0],
         table=relation[1],
         definition=definition,
@@ -189,7 +192,7 @@ def verify_files(directory: Path, manifest: Manifest) -> None:
         damage = f"has the SHA-256 {digest} and not {manifest.file_sha256}"
     else:
         return
-    raise PostgresqlError(f"archive {manifest.name}: {path.name} {damage}", remedy="take an unharmed copy of the file")
+    raise PostgresqlError(f"archive {manifest.name}: {path.name} {damage}", remedy=UNHARMED)
 
 
 def read_back(
@@ -263,7 +266,7 @@ def _load(session: Session, directory: Path, manifest: Manifest, relation: tuple
         raise PostgresqlError(
             f"archive {manifest.name}: the decompressed stream has the SHA-256 {source.sha256} and not "
             f"{manifest.stream_sha256}",
-            remedy="take an unharmed copy of the archive",
+            remedy=UNHARMED,
         )
     return compare_table(session, manifest, relation)
 

@@ -94,10 +94,15 @@ def relation_oid(session: Session, relation: tuple[str, str], kinds: str = "rp")
     """Return the table's OID, or None where nothing has this name; raise where it is no table."""
     name = session.render(sql.Identifier(*relation))
     rows = session.query(
-        "SELECT c.oid::bigint AS oid, c.relkind::text AS kind FROM pg_catalog.pg_class c "
-        "WHERE c.oid = pg_catalog.to_regclass(%s)",
-        (name,),
+        "SELECT c.oid::bigint AS oid, c.relkind::text AS kind, "
+        "octet_length(long.name) > current_setting('max_identifier_length')::int AS cut, long.name AS part "
+        "FROM unnest(%s::text[]) AS long (name) LEFT JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(%s)",
+        (list(relation), name),
     )
+    for row in rows:
+        if row["cut"]:  # the server would cut it off without a word, and find another table
+            raise PostgresqlError(f"the name {row['part']} is too long", remedy="shorten it", sqlstate="42622")
+    rows = [row for row in rows if row["oid"] is not None]
     if not rows:
         return None
     if rows[0]["kind"] not in kinds:

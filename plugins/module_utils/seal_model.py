@@ -155,7 +155,7 @@ class Digest:
         self._in_block = 0
 
     def _ordered(self, row: bytes) -> tuple[str | None, ...]:
-        values = json.loads(row)
+        values = json.loads(row.decode("utf-8", "replace"))  # SQL_ASCII keeps any bytes
         # A text of megabytes in the key would be kept twice for each block; the digest covers all of it.
         return tuple(v if v is None else v[:SHOWN_CHARACTERS] for v in (values[place] for place in self._places))
 

@@ -28,7 +28,7 @@ options:
     description: Directory of the archives, on the host that runs the module. It is made with mode 0750.
     type: path
     required: true
-  name:
+  archive:
     description: Name of the archive. Made of O(table) when not given.
     type: str
   state:
@@ -253,7 +253,7 @@ class Run:
         self.seal_options = check_options(self.options)
         self.table = relation_of(session, self.options["table"], "table")
         self.directory = Path(self.options["directory"])
-        self.name = check_name(self.options["name"] or archive_name(self.table))
+        self.name = check_name(self.options["archive"] or archive_name(self.table))
         self.expected = self.options["manifest_sha256"]
         self.read_back = self.table_compared = False
 
@@ -348,7 +348,7 @@ def main() -> None:
             **CONNECTION_ARGUMENTS,
             "table": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
-            "name": {"type": "str"},
+            "archive": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "verified", "restored"], "default": "present"},
             "key": {"type": "str", "no_log": False},
             "order_by": {"type": "list", "elements": "str"},

@@ -25,8 +25,8 @@ AWKWARD = r"""
 CREATE TYPE mood AS ENUM ('sad', 'glad');
 CREATE TABLE log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), gone int,
-    t text COLLATE "C", b boolean, c char(4), n numeric, f float8, j jsonb, y bytea, a text[], d interval, i inet, m mood,
-    naive timestamp, day date, doubled numeric GENERATED ALWAYS AS (n * 2) STORED,
+    t text COLLATE "C", b boolean, c char(4), n numeric, f float8, j jsonb, y bytea, a text[], d interval, i inet,
+    m mood, naive timestamp, day date, doubled numeric GENERATED ALWAYS AS (n * 2) STORED,
     CONSTRAINT known CHECK (t <> 'forbidden'), UNIQUE (at, id)
 );
 ALTER TABLE log DROP COLUMN gone;
@@ -34,8 +34,9 @@ COMMENT ON TABLE log IS 'it''s a log';
 COMMENT ON COLUMN log.t IS '100% text {}';
 COMMENT ON CONSTRAINT known ON log IS 'a rule';
 INSERT INTO log (at, t, b, c, n, f, j, y, a, d, i, m, naive, day) VALUES
-  ('2026-10-25 02:30+02', E'Ol\u00e1 \\N \\. \t\r\n"\x01\x7f', true, 'ab', 'NaN', 'Infinity', '{"b": 1.00, "a": [1, "\\"]}',
-   '\x00ff5c', ARRAY['x,"y"', NULL, 'NULL', '\'], '1 mon 2 days 03:04:05.6', '10.0.0.1', 'glad', 'infinity', '-infinity'),
+  ('2026-10-25 02:30+02', E'Ol\u00e1 \\N \\. \t\r\n"\x01\x7f', true, 'ab', 'NaN', 'Infinity',
+   '{"b": 1.00, "a": [1, "\\"]}', '\x00ff5c', ARRAY['x,"y"', NULL, 'NULL', '\'], '1 mon 2 days 03:04:05.6', '10.0.0.1', 'glad',
+   'infinity', '-infinity'),
   ('-infinity', '', false, '', 0.10, 0.1, 'null', '', '{}', '0', '::1/64', 'sad', '2026-01-01 00:00:00.000001',
    '0044-03-15 BC'),
   ('infinity', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
@@ -50,7 +51,7 @@ AWKWARD_ROWS = [
         "Infinity",
         "10.0.0.1",
         "1",
-        '{"a": [1, "\\\\"], "b": 1.00}'.replace('"\\\\"', '"\\\\"'),
+        '{"a": [1, "\\\\"], "b": 1.00}',
         "glad",
         "NaN",
         "infinity",
@@ -139,7 +140,10 @@ def test_awkward_values_come_back_and_their_digest_is_what_the_document_says(log
     assert log.value(
         "SELECT obj_description(oid) FROM pg_constraint WHERE conrelid = 'old.log'::regclass AND contype = 'c'"
     )
-    attributes = "SELECT attname, attnotnull, attgenerated::text, attcollation FROM pg_attribute WHERE attrelid = '{}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY 1"
+    attributes = (
+        "SELECT attname, attnotnull, attgenerated::text, attcollation FROM pg_attribute "
+        "WHERE attrelid = '{}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY 1"
+    )
     assert log.query(attributes.format("old.log")) == log.query(attributes.format("log"))
     assert (
         log.value(
@@ -237,6 +241,10 @@ def test_a_changed_row_is_found_and_its_range_named(numbers, archive):
     assert alone["read_back"] and not alone["table_compared"] and not alone["changed"]
 
 
+def left_tables(database):
+    return [row[0] for row in database.query("SELECT relname FROM pg_class WHERE relkind = 'r' AND oid >= 16384")]
+
+
 def flip(path, place=-20):
     data = bytearray(path.read_bytes())
     data[place] ^= 1
@@ -289,7 +297,7 @@ def test_a_harmed_archive_is_found(numbers, archive, harm, said):
         failed = refused(numbers, archive, **options)
         assert said in failed["msg"] and failed["remedy"] and failed["executed_queries"] == []
         assert refused(numbers, archive, manifest_sha256=done["manifest_sha256"], **options)["msg"]
-    assert numbers.query("SELECT relname FROM pg_class WHERE relname ~ 'back'") == []
+    assert left_tables(numbers) == []
 
 
 def test_a_forged_archive_is_found_by_the_digest_that_was_kept_elsewhere(numbers, archive, tmp_path):
@@ -362,7 +370,7 @@ def test_a_read_back_that_is_killed_leaves_no_table(numbers, archive):
     while numbers.value("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()") > 1:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert numbers.query("SELECT relname FROM pg_class WHERE relname ~ 'read_back'") == []
+    assert left_tables(numbers) == ["log"]
     assert present(numbers, archive, state="verified", scratch_schema="public")["read_back"]
 
 
@@ -400,6 +408,8 @@ def test_names_of_all_kinds(database, archive):
     done = present(database, archive, table=quoted, order_by=["at", odd])
     assert done["changed"] and done["archive"].isascii() and len(files(archive)) == 2
     into = quoted[:-1] + '2"'
+    assert "too long" in refused(database, archive, table=quoted, state="restored", into=into)["msg"]
+    into = quoted[:-2] + '2"'
     assert present(database, archive, table=quoted, state="restored", into=into)["changed"]
     assert not present(database, archive, table=quoted, order_by=["at", odd])["changed"]
 
@@ -407,7 +417,8 @@ def test_names_of_all_kinds(database, archive):
 def test_a_partition_keeps_its_bounds_and_leaves_its_foreign_keys(database, archive):
     database.query(
         "CREATE TABLE kind (id int PRIMARY KEY); INSERT INTO kind VALUES (1);"
-        "CREATE TABLE logs (id int, at timestamptz, kind int REFERENCES kind, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);"
+        "CREATE TABLE logs (id int, at timestamptz, kind int REFERENCES kind, PRIMARY KEY (id, at))"
+        "PARTITION BY RANGE (at);"
         "CREATE TABLE log PARTITION OF logs FOR VALUES FROM ('2026-10-01Z') TO ('2026-11-01Z');"
         "INSERT INTO logs VALUES (1, '2026-10-02', 1)"
     )
@@ -436,7 +447,7 @@ def test_a_partition_keeps_its_bounds_and_leaves_its_foreign_keys(database, arch
         ({"order_by": ["id", "nothing"]}, "no column nothing"),
         ({"block_rows": 0}, "block_rows: 0"),
         ({"compression_level": 20}, "compression_level: 20"),
-        ({"name": "../up"}, "no name of an archive"),
+        ({"archive": "../up"}, "no name of an archive"),
         ({"key": None}, "key"),
         ({"state": "restored"}, "into"),
         ({"state": "restored", "into": "x"}, "into: 'x'"),
@@ -464,9 +475,9 @@ def test_what_is_in_the_way_of_a_restore_stays(numbers, archive):
 
 
 def test_an_archive_is_of_one_table(numbers, archive):
-    present(numbers, archive, name="mine")
+    present(numbers, archive, archive="mine")
     numbers.query("CREATE TABLE two (LIKE log)")
-    assert "holds public.log" in refused(numbers, archive, name="mine", table="public.two")["msg"]
+    assert "holds public.log" in refused(numbers, archive, archive="mine", table="public.two")["msg"]
 
 
 MEMORY = """

@@ -162,6 +162,7 @@ def manifest(name="a.b", **others):
         **{
             "format_version": FORMAT_VERSION,
             "name": name,
+            "database": "d",
             "schema": "a",
             "table": "b",
             "definition": {"columns": []},
