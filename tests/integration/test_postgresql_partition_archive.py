@@ -35,8 +35,8 @@ COMMENT ON COLUMN log.t IS '100% text {}';
 COMMENT ON CONSTRAINT known ON log IS 'a rule';
 INSERT INTO log (at, t, b, c, n, f, j, y, a, d, i, m, naive, day) VALUES
   ('2026-10-25 02:30+02', E'Ol\u00e1 \\N \\. \t\r\n"\x01\x7f', true, 'ab', 'NaN', 'Infinity',
-   '{"b": 1.00, "a": [1, "\\"]}', '\x00ff5c', ARRAY['x,"y"', NULL, 'NULL', '\'], '1 mon 2 days 03:04:05.6', '10.0.0.1', 'glad',
-   'infinity', '-infinity'),
+   '{"b": 1.00, "a": [1, "\\"]}', '\x00ff5c', ARRAY['x,"y"', NULL, 'NULL', '\'], '1 mon 2 days 03:04:05.6', '10.0.0.1',
+   'glad', 'infinity', '-infinity'),
   ('-infinity', '', false, '', 0.10, 0.1, 'null', '', '{}', '0', '::1/64', 'sad', '2026-01-01 00:00:00.000001',
    '0044-03-15 BC'),
   ('infinity', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
