@@ -189,14 +189,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.auditdb.postgresql.plugins.module_utils.archive_files import (
     DATA,
     MANIFEST,
-    archive_name,
     check_name,
     require_zstandard,
-)
-from ansible_collections.auditdb.postgresql.plugins.module_utils.archive_manifest import (
-    Manifest,
-    find_manifest,
-    load_manifest,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import (
     CONNECTION_ARGUMENTS,
@@ -206,8 +200,12 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_archive import (
+    Manifest,
+    archive_name,
     compare_table,
     export,
+    find_manifest,
+    load_manifest,
     read_back,
     restore,
     verify_files,
