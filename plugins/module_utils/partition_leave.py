@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_history import record
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import bound_literal
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import Hold
@@ -139,14 +140,16 @@ def refuse_referenced(session: Session, table: Table, leave: Sequence[Partition]
         )
 
 
-def leave_statements(session: Session, table: Table, leave: Sequence[Partition], action: str) -> list[list[Any]]:
+def leave_statements(
+    session: Session, table: Table, leave: Sequence[Partition], action: str, history: str
+) -> list[list[Any]]:
     """Return, for each partition, the statements of the transaction in which it leaves.
 
     A plain DETACH, which needs the table to itself for a moment: DETACH CONCURRENTLY is ruled out by a default
     partition, refuses rows of its range while it waits, and stays half done when it is killed.
     """
     names = [quoted(each, session) for each in leave]
-    own_keys = session.query(OWN_KEYS, {"names": names}) if leave and action == "detach" else []
+    own_keys = session.query(OWN_KEYS, {"names": names}) if leave and action != "drop" else []
     parent = sql.Identifier(table.schema, table.name)
     statements = []
     for each, name in zip(leave, names, strict=True):
@@ -159,5 +162,7 @@ def leave_statements(session: Session, table: Table, leave: Sequence[Partition],
         ]
         if action == "drop":
             texts.append(sql.SQL("DROP TABLE {}").format(partition))
+        if history:
+            texts.append(record(table, each, action, history))
         statements.append(texts)
     return statements

@@ -22,7 +22,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_inter
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition
 
-ACTIONS = ("keep", "detach", "drop")
+ACTIONS = ("keep", "detach", "archive", "drop")
 PERIOD = re.compile(rf"\s*(?P<count>[0-9]{{1,6}})\s*(?P<unit>{'|'.join(INTERVALS)})s?\s*")
 
 

@@ -18,6 +18,14 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catal
     refuse_taken_names,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_default import Stray, look_into_default
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_history import (
+    Departure,
+    archive,
+    drop,
+    drop_statements,
+    refuse_lost,
+    unfinished,
+)
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_leave import (
     leave_statements,
     newest_row,
@@ -60,6 +68,8 @@ class Found:
     leave: list[Partition]
     going: list[list[Any]]
     """The statements of each of their transactions."""
+    departures: list[Departure]
+    """Partitions that left before this run, and whose archive or removal is not complete."""
     holds: list[Hold]
     problem: PostgresqlError | None
     """Why none leaves; it is told at the end, for what is lacking is created all the same."""
@@ -75,10 +85,25 @@ def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay
     refuse_taken_names(session, table, [new for new in create if not new.detached])
     create, strays = look_into_default(session, table, create)
     if table.standby:
-        return Found(table, pending, replace(planned, create=[]), strays, [], [], [], None)
+        return Found(table, pending, replace(planned, create=[]), strays, [], [], [], [], None)
     leave, holds, problem = look_for_expired(session, options, table, stay)
-    going = leave_statements(session, table, leave, stay.action) if stay else []
-    return Found(table, pending, replace(planned, create=create), strays, leave, going, holds, problem)
+    going = leave_statements(session, table, leave, stay.action, options["history"]) if stay else []
+    departures, kept = look_for_departures(session, options, table)
+    planned = replace(planned, create=create)
+    return Found(table, pending, planned, strays, leave, going, departures, [*holds, *kept], problem)
+
+
+def look_for_departures(
+    session: Session, options: Mapping[str, Any], table: Table
+) -> tuple[list[Departure], list[Hold]]:
+    """Return what is left to be archived or dropped of partitions that left, and the holds that keep tables."""
+    if not options["history"] or not options["archive_directory"]:
+        return [], []
+    departures = unfinished(session, table, options["history"])
+    refuse_lost(departures)
+    holds = read_holds(session, table, [each.partition for each in departures if not each.lost], options["holds"])
+    held = {each.partition for each in holds}
+    return [each for each in departures if not (each.manifest_sha256 and each.partition.name in held)], holds
 
 
 def look_for_expired(
@@ -161,11 +186,46 @@ def statements(session: Session, found: Found) -> list[str]:
     return [session.render(each) for each in [*ends, *makes, *goes]]
 
 
-def carry_out(session: Session, options: Mapping[str, Any], found: Found) -> None:
-    """Do it: first what lets rows in, then what lets them go."""
+def archivings(session: Session, options: Mapping[str, Any], found: Found) -> list[str]:
+    """Return what is to be done with partitions once they have left: exports as comments, and the SQL."""
+    held = {each.partition for each in found.holds}
+    texts = []
+    for each in found.departures:
+        if not each.manifest_sha256:
+            texts.append(f"-- archive {each.partition.schema}.{each.partition.name} in {options['archive_directory']}")
+        if each.partition.name not in held:
+            texts += [session.render(text) for text in drop_statements(each, options["history"])]
+    if options["retention_action"] == "archive":
+        for leaves in found.leave:
+            texts.append(f"-- archive {leaves.schema}.{leaves.name} in {options['archive_directory']}, then drop it")
+    return texts
+
+
+def carry_out(session: Session, options: Mapping[str, Any], found: Found) -> list[dict[str, Any]]:
+    """Do it: first what lets rows in, then what lets them go. Return the archives."""
     finalize(session, options, found)
     create(session, options, found.table, found.planned)
     let_leave(session, options, found)
+    archives = []
+    departures, holds = look_for_departures(session, options, found.table)
+    held = {each.partition for each in holds}
+    for each in departures:
+        # One whose table somebody removed after it was archived has only its record completed.
+        manifest = None if each.lost else archive(session, found.table, each, options)
+        if each.partition.name not in held:
+            drop(session, each, manifest, options)
+        if manifest:
+            archives.append(
+                {
+                    "partition": each.partition.name,
+                    "archive": each.archive,
+                    "rows": manifest.seal.rows,
+                    "sha256": manifest.seal.sha256,
+                    "manifest_sha256": manifest.sha256,
+                    "dropped": each.partition.name not in held,
+                }
+            )
+    return archives
 
 
 def after(found: Found) -> Table:

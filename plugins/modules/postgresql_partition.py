@@ -56,10 +56,23 @@ options:
   retention_action:
     description:
       - V(keep) lets nothing leave. V(detach) leaves the table beside the partitioned one, without its foreign keys.
+      - V(archive) detaches it, writes it into O(archive_directory) with a seal, reads that back into the server,
+        compares, and drops the table only then. A run that was killed on the way is gone on with by the next.
       - V(drop) removes it, for good.
     type: str
-    choices: [keep, detach, drop]
+    choices: [keep, detach, archive, drop]
     default: keep
+  archive_directory:
+    description:
+      - Where archives are written, on the host that runs the module. Required for O(retention_action=archive).
+      - M(auditdb.postgresql.postgresql_partition_archive) verifies them, and makes them tables again.
+    type: path
+  history:
+    description:
+      - Table in which every departure is recorded, in the transaction in which a partition leaves. Required for
+        O(retention_action=archive).
+      - Its columns are those of C(audit.partition_history), which role P(auditdb.postgresql.audit_schema#role) makes.
+    type: str
   keep_at_least:
     description: How many partitions stay whatever their age, counted from that of now backwards.
     type: int
@@ -110,6 +123,7 @@ attributes:
     support: full
 requirements:
   - tenacity (Debian package C(python3-tenacity))
+  - zstandard (Debian package C(python3-zstandard)), for O(retention_action=archive)
 notes:
   - A table with foreign keys or a default partition gets each partition in a transaction of its own, because attaching
     locks the tables at the other end, or the default partition, until the transaction ends.
@@ -121,6 +135,7 @@ notes:
   - A standby is left alone; RV(skipped_reason) says so.
 seealso:
   - module: auditdb.postgresql.postgresql_partition_info
+  - module: auditdb.postgresql.postgresql_partition_archive
 author:
   - The auditdb.postgresql authors (@auditdb)
 """
@@ -140,6 +155,17 @@ EXAMPLES = r"""
     table: audit.audit_log
     retention: 7 years
     retention_action: detach
+    holds: audit.legal_hold
+    session_role: audit_owner
+
+- name: Let partitions leave into an archive that was read back
+  auditdb.postgresql.postgresql_partition:
+    login_db: audit_db
+    table: audit.audit_log
+    retention: 7 years
+    retention_action: archive
+    archive_directory: /var/lib/postgresql/archive
+    history: audit.partition_history
     holds: audit.legal_hold
     session_role: audit_owner
 
@@ -181,6 +207,30 @@ held:
   returned: success
   type: list
   elements: dict
+archived:
+  description: Partitions that left, in this run or an earlier one, and were archived and read back in this one.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    partition:
+      description: Name of the partition.
+      type: str
+    archive:
+      description: Name of the archive.
+      type: str
+    rows:
+      description: Rows in it.
+      type: int
+    sha256:
+      description: The seal of its rows.
+      type: str
+    manifest_sha256:
+      description: SHA-256 of its manifest; keep it where the archive is not.
+      type: str
+    dropped:
+      description: Whether the table was dropped; one that came under a hold meanwhile stays.
+      type: bool
 finalized:
   description: Partitions whose interrupted concurrent detaching was ended.
   returned: success
@@ -257,6 +307,7 @@ import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.auditdb.postgresql.plugins.module_utils.archive_files import require_zstandard
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import (
     CONNECTION_ARGUMENTS,
     Session,
@@ -275,7 +326,13 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_repor
     ranges,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import ACTIONS, retention
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_run import after, carry_out, look, statements
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_run import (
+    after,
+    archivings,
+    carry_out,
+    look,
+    statements,
+)
 
 
 def check_limits(options: dict[str, Any]) -> None:
@@ -286,6 +343,11 @@ def check_limits(options: dict[str, Any]) -> None:
         )
     if options["lock_attempts"] < 1:
         raise PostgresqlError(f"lock_attempts: {options['lock_attempts']} is less than 1", remedy="give 1 or more")
+    if options["retention_action"] == "archive":
+        require_zstandard()
+        for name in ("archive_directory", "history"):
+            if not options[name]:
+                raise PostgresqlError(f"retention_action: archive without {name}", remedy=f"give {name}")
 
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
@@ -294,12 +356,13 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     stay = retention(options)
     check_limits(options)
     found = look(session, options, wanted, stay)
-    queries = statements(session, found)
+    queries = statements(session, found) + archivings(session, options, found)
+    archived: list[dict[str, Any]] = []
     if queries and not module.check_mode:
         with advisory_lock(session, f"partitions of {found.table.label}", options["wait"]):
             found = look(session, options, wanted, stay)  # what another run did while this one waited
-            queries = statements(session, found)
-            carry_out(session, options, found)
+            queries = statements(session, found) + archivings(session, options, found)
+            archived = carry_out(session, options, found)
     if found.problem:
         raise found.problem
     result = after(found)
@@ -310,6 +373,7 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
         "changed": bool(queries),
         "created": ranges(found.planned.create),
         "left": ranges([Range(each.name, each.lower, each.upper) for each in found.leave]),
+        "archived": archived,
         "held": [vars(each) for each in found.holds],
         "finalized": [each.name for each in found.pending],
         "partitions": len(result.partitions),
@@ -334,6 +398,8 @@ def main() -> None:
             "max_leaving": {"type": "int", "default": 3},
             "clock_lead": {"type": "str", "default": "60 days"},
             "holds": {"type": "str"},
+            "archive_directory": {"type": "path"},
+            "history": {"type": "str"},
             "now": {"type": "str"},
             "lock_timeout": {"type": "str", "default": "2s"},
             "lock_attempts": {"type": "int", "default": 10},
