@@ -47,7 +47,7 @@ options:
       retention_action:
         description: What becomes of partitions that are older. Of those that may leave, none is missing.
         type: str
-        choices: [keep, detach, drop]
+        choices: [keep, detach, archive, drop]
         default: keep
       keep_at_least:
         description: How many partitions stay whatever their age.

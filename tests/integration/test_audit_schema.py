@@ -150,6 +150,24 @@ COLUMNS: dict[str, list[tuple[str, str, bool, Any]]] = {
         ("released_by", "character varying(255)", False, None),
         ("release_reason", "text", False, None),
     ],
+    "partition_history": [
+        ("id", "bigint", True, None),
+        ("table_name", "text", True, None),
+        ("partition_schema", "text", True, None),
+        ("partition_name", "text", True, None),
+        ("time_from", STAMP, True, None),
+        ("time_to", STAMP, True, None),
+        ("action", "character varying(20)", True, None),
+        ("left_at", STAMP, True, NOW),
+        ("left_by", "character varying(255)", True, "SESSION_USER"),
+        ("row_count", "bigint", False, None),
+        ("sha256", "character varying(64)", False, None),
+        ("archive_name", "text", False, None),
+        ("archive_directory", "text", False, None),
+        ("manifest_sha256", "character varying(64)", False, None),
+        ("archived_at", STAMP, False, None),
+        ("dropped_at", STAMP, False, None),
+    ],
 }
 
 SEEDS = [
@@ -241,6 +259,10 @@ def insert(database: Any, table: str, **values: Any) -> tuple[Any, ...]:
         },
         "ingest_cursor": {"source": "journal", "host": "db1", "cursor": "s=1"},
         "legal_hold": {"reason": "case 1", "owner": "legal"},
+        "partition_history": {
+            **{"table_name": "audit.audit_log", "partition_schema": "audit", "partition_name": "audit_log_2026_01"},
+            **{"time_from": "2026-01-01Z", "time_to": "2026-02-01Z", "action": "archive"},
+        },
     }
     row = {**demanded.get(table, {}), **values}
     names = ", ".join(f'"{name}"' for name in row)
@@ -303,6 +325,7 @@ def test_keys_and_partitioning(schema):
         ("error_log", 'RANGE ("timestamp")', ['PRIMARY KEY (id, "timestamp")']),
         ("ingest_cursor", None, ["PRIMARY KEY (source, host)"]),
         ("legal_hold", None, ["PRIMARY KEY (id)"]),
+        ("partition_history", None, ["PRIMARY KEY (id)"]),
         (
             "report_executions",
             None,
@@ -321,7 +344,7 @@ def test_everything_is_the_owners_and_granted_to_nobody(schema):
         SELECT proname, proowner::regrole::text, proacl FROM pg_proc WHERE pronamespace = 'audit'::regnamespace
         """
     )
-    assert len(objects) == len(COLUMNS) + 4 + 2  # four identities, two functions
+    assert len(objects) == len(COLUMNS) + 5 + 3  # five identities, three functions
     assert {owner for _name, owner, _acl in objects} == {"audit_owner"}
     others = [(name, acl) for name, _owner, acl in objects if acl not in (None, "{audit_owner=X/audit_owner}")]
     assert others == []
@@ -696,6 +719,7 @@ def test_down_never_removes_rows(partitioned):
         "0005": "scheduled_reports",
         "0008": "ingest_cursor",
         "0009": "legal_hold",
+        "0010": "partition_history",
     }
     for file in UP:
         table = tables.get(file.name[:4])
@@ -775,6 +799,46 @@ def test_a_hold_is_released_once_and_never_changed_or_removed(schema):
     assert schema.value("SELECT release_reason FROM audit.legal_hold") == "case closed"
 
 
+# The history of partitions that left
+
+ARCHIVED = {
+    **{"row_count": 1, "sha256": "a", "archive_name": "a", "archive_directory": "/a", "manifest_sha256": "b"},
+    "archived_at": "2026-02-02Z",
+}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"action": "lost"},
+        {"time_to": "2026-01-01Z"},
+        {"archived_at": "2026-02-02Z"},
+        {**ARCHIVED, "manifest_sha256": None},
+        {"dropped_at": "2026-02-02Z"},
+    ],
+)
+def test_a_departure_that_cannot_have_been_is_refused(schema, bad):
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        insert(schema, "partition_history", **bad)
+
+
+def test_what_has_happened_is_filled_in_once_and_never_changed_or_removed(schema):
+    insert(schema, "partition_history")
+    values = ", ".join(f"{name} = '{value}'" for name, value in ARCHIVED.items())
+    schema.query(f"UPDATE audit.partition_history SET {values}")
+    for statement in (
+        "DELETE FROM audit.partition_history",
+        "TRUNCATE audit.partition_history",
+        "UPDATE audit.partition_history SET row_count = 2",
+        "UPDATE audit.partition_history SET action = 'drop', dropped_at = now()",
+    ):
+        with pytest.raises(psycopg2.errors.RestrictViolation, match="what has happened"):
+            schema.query(statement)
+    schema.query("UPDATE audit.partition_history SET dropped_at = now()")
+    with pytest.raises(psycopg2.errors.RestrictViolation):
+        schema.query("UPDATE audit.partition_history SET dropped_at = NULL")
+
+
 # Verification
 
 
@@ -808,6 +872,12 @@ BREAKS = {
         "DROP TRIGGER legal_hold_truncate_guard ON audit.legal_hold",
         "ALTER TABLE audit.legal_hold DISABLE TRIGGER legal_hold_row_guard",
         "ALTER TABLE audit.legal_hold DROP CONSTRAINT legal_hold_release_check",
+    ],
+    "0010": [
+        "DROP TABLE audit.partition_history",
+        "DROP TRIGGER partition_history_truncate_guard ON audit.partition_history",
+        "ALTER TABLE audit.partition_history DISABLE TRIGGER partition_history_row_guard",
+        "ALTER TABLE audit.partition_history DROP CONSTRAINT partition_history_dropped_check",
     ],
 }
 

@@ -24,6 +24,8 @@ OPTIONS = {
     "retention": None,
     "retention_action": "keep",
     "holds": None,
+    "history": None,
+    "archive_directory": None,
     "now": NOW,
     "lock_timeout": "2s",
     "lock_attempts": 10,

@@ -58,7 +58,7 @@ BREAKS = {
         ["migration conflicts"],
     ),
     "a pending migration": (
-        "DELETE FROM audit.schema_migrations WHERE version = '0009'",
+        "DELETE FROM audit.schema_migrations WHERE version = '0010'",
         None,
         ["every migration is applied"],
     ),
@@ -138,7 +138,8 @@ def test_each_break_is_found_with_its_remedy(database_host, playbook, saved, wha
             statement = f"UPDATE audit.schema_migrations SET checksum = '{saved['0001']}' WHERE version = '0001'"
             database_host.sql(statement, "audit_db")
         if what == "a pending migration":
-            database_host.sql("DROP TABLE audit.legal_hold; DROP FUNCTION audit.legal_hold_guard", "audit_db")
+            gone = "DROP TABLE audit.partition_history; DROP FUNCTION audit.partition_history_guard"
+            database_host.sql(gone, "audit_db")
         if not mended:
             assert playbook().code == 0
     assert run.code != 0, run.output
