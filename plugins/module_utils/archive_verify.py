@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ def verify_files(directory: Path, manifest: Manifest) -> None:
 
 def compare_table(session: Session, manifest: Manifest, relation: tuple[str, str]) -> Seal:
     """Return the table's seal; raise PostgresqlError with ``differences`` where it is not that of the archive."""
-    now = seal(session, relation, manifest.seal.key, manifest.seal.order_by, manifest.seal.block_rows)
+    # All columns: one that was added since is a difference, too.
+    now = seal(session, relation, replace(manifest.seal.options, columns=None))
     refuse_differences(f"{'.'.join(relation)} has other rows than archive {manifest.name}", manifest.seal, now)
     return now
 

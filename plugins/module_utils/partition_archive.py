@@ -133,7 +133,7 @@ def _write(
         lock(session, relation)
         definition = read_definition(session, relation)
         definition["bounds"] = bounds or definition["bounds"]
-        sealed = seal(session, relation, options.key, options.order_by, options.block_rows)
+        sealed = seal(session, relation, options)
         rows = copy_out(session, _copy_to(relation, plain_columns(definition), sealed), stream)
         server = session.query(ORIGIN)[0]
     stream.close()

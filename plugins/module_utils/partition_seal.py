@@ -110,38 +110,32 @@ def relation_oid(session: Session, relation: tuple[str, str], kinds: str = "rp")
     return int(rows[0]["oid"])
 
 
-def seal(
-    session: Session,
-    relation: tuple[str, str],
-    key: str,
-    order_by: Sequence[str],
-    block_rows: int = BLOCK_ROWS,
-) -> Seal:
+def seal(session: Session, relation: tuple[str, str], options: SealOptions, limit: int | None = None) -> Seal:
     """Return the seal of the table (schema, name), read in one snapshot.
 
-    ``key`` is the column of time whose extremes are kept. ``order_by`` are the columns that order the rows; rows that
-    tie in them are ordered by their canonical text. ``block_rows`` rows make a block. Memory is constant here; the
-    server sorts, with temporary files beyond work_mem. Raises PostgresqlError where the table or a column is missing
-    (42P01, 42703), may not be read (42501) or has rows that a policy hides (42501).
+    With ``limit``, of its first rows alone. Memory is constant here; the server sorts, with temporary files beyond
+    work_mem. Raises PostgresqlError where the table or a column is missing (42P01, 42703), may not be read (42501) or
+    has rows that a policy hides (42501).
     """
-    if block_rows < 1:
-        raise PostgresqlError(f"block_rows: {block_rows} is less than 1", remedy="give 1 or more")
+    key, order_by = options.key, options.order_by
+    if options.block_rows < 1:
+        raise PostgresqlError(f"block_rows: {options.block_rows} is less than 1", remedy="give 1 or more")
     with snapshot(session):
         label = ".".join(relation)
         # Before the first snapshot: the table cannot change its shape between the catalog and the rows.
         lock(session, relation)
         oid = relation_oid(session, relation)
         columns = {row["name"]: row for row in session.query(COLUMNS, (oid,))}
-        missing = [name for name in (key, *order_by) if name not in columns]
+        missing = [name for name in (key, *order_by, *(options.columns or ())) if name not in columns]
         if missing or not order_by:
             raise PostgresqlError(
                 f"{label} has no column {', '.join(missing)}" if missing else "order_by is empty",
-                remedy="name columns of the table in key and order_by",
+                remedy="name columns that the table has",
                 sqlstate="42703",
             )
-        names = sorted(columns)
-        digest = Digest(names, order_by, block_rows)
-        copy_out(session, canonical_rows(relation, names, order_by, columns), digest)
+        names = sorted(options.columns or columns)
+        digest = Digest(names, order_by, options.block_rows)
+        copy_out(session, canonical_rows(relation, names, order_by, columns, limit), digest)
         minimum, maximum = extremes(session, relation, key, columns[key]["type"])
     return Seal(
         rows=digest.rows,
@@ -153,7 +147,7 @@ def seal(
         blocks=tuple(digest.blocks),
         key=key,
         order_by=tuple(order_by),
-        block_rows=block_rows,
+        block_rows=options.block_rows,
     )
 
 
@@ -163,7 +157,11 @@ def lock(session: Session, relation: tuple[str, str]) -> None:
 
 
 def canonical_rows(
-    relation: tuple[str, str], names: Sequence[str], order_by: Sequence[str], columns: Mapping[str, Any]
+    relation: tuple[str, str],
+    names: Sequence[str],
+    order_by: Sequence[str],
+    columns: Mapping[str, Any],
+    limit: int | None,
 ) -> sql.Composable:
     """Return the COPY that streams the canonical rows, one a line.
 
@@ -177,8 +175,14 @@ def canonical_rows(
     )
     return sql.SQL(
         'COPY (SELECT array_to_json(ARRAY[{values}]::text[])::text COLLATE "C" FROM {relation} AS r '
-        "ORDER BY {order}, 1) TO STDOUT (FORMAT csv, DELIMITER E'\\x01', QUOTE E'\\x02', ENCODING 'UTF8')"
-    ).format(values=values, relation=sql.Identifier(*relation), order=ordering(order_by, columns))
+        "ORDER BY {order}, 1 LIMIT {limit}) "
+        "TO STDOUT (FORMAT csv, DELIMITER E'\\x01', QUOTE E'\\x02', ENCODING 'UTF8')"
+    ).format(
+        values=values,
+        relation=sql.Identifier(*relation),
+        order=ordering(order_by, columns),
+        limit=sql.Literal(limit),
+    )
 
 
 def ordering(order_by: Sequence[str], columns: Mapping[str, Any]) -> sql.Composable:

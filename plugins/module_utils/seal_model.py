@@ -22,11 +22,15 @@ SHOWN_CHARACTERS = 200
 
 @dataclass(frozen=True)
 class SealOptions:
-    """How a table is sealed: the column of time, the columns that order its rows, the rows of a block."""
+    """How a table is sealed."""
 
     key: str
+    """The column of time whose extremes are kept."""
     order_by: tuple[str, ...]
+    """The columns that order the rows; rows that tie in them are ordered by their canonical text."""
     block_rows: int = BLOCK_ROWS
+    columns: tuple[str, ...] | None = None
+    """Those that are covered; all where None."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Seal:
     @property
     def options(self) -> SealOptions:
         """Return how the table was sealed, to seal it again in the same way."""
-        return SealOptions(self.key, self.order_by, self.block_rows)
+        return SealOptions(self.key, self.order_by, self.block_rows, tuple(name for name, kind in self.columns))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the seal as JSON has it; ``from_dict`` takes it back."""

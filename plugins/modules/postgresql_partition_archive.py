@@ -259,7 +259,7 @@ class Run:
         """Export unless that was done; read back. Return whether it changed, the manifest and the seal."""
         before = find_manifest(self.directory, self.name)
         if before is None and self.check_mode:
-            return True, None, seal(self.session, self.table, *self.seal_options_list())
+            return True, None, seal(self.session, self.table, self.seal_options)
         with advisory_lock(self.session, f"archive {self.name}", self.options["wait"]):
             before = find_manifest(self.directory, self.name)
             manifest = export(
@@ -273,10 +273,6 @@ class Run:
         self.table_compared = True
         self.load()
         return before is None, manifest, manifest.seal
-
-    def seal_options_list(self) -> tuple[str, tuple[str, ...], int]:
-        """Return the arguments of ``seal`` that follow the table."""
-        return self.seal_options.key, self.seal_options.order_by, self.seal_options.block_rows
 
     def load(self) -> None:
         """Read the archive back."""

@@ -9,7 +9,7 @@ import sys
 import docker
 import pytest
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import connect
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_seal import seal
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_seal import SealOptions, seal
 
 from .archives import AWKWARD_ROWS, BOTH, archive, files, log, numbers, plain, present, refused, session
 
@@ -83,7 +83,20 @@ def test_neither_physical_order_nor_settings_change_the_digest(log, archive, set
     log.query(f"INSERT INTO shuffled (id, at, {names}) SELECT id, at, {names} FROM log ORDER BY id DESC")
     log.query("UPDATE shuffled SET t = t WHERE id = 2")
     session = connect(log.login)
-    one, two = (seal(session, ("public", name), "at", ["at", "id"]) for name in ("log", "shuffled"))
+    one, two = (
+        seal(
+            session,
+            ("public", name),
+            SealOptions(
+                "at",
+                (
+                    "at",
+                    "id",
+                ),
+            ),
+        )
+        for name in ("log", "shuffled")
+    )
     session.connection.close()
     assert one == two and one.sha256 == plain(AWKWARD_ROWS)
 
@@ -93,7 +106,7 @@ def test_rows_that_tie_have_one_order(database, session):
     for table, texts in (("a", "zéb"), ("b", "bzé")):
         for text in texts:
             database.query(f"INSERT INTO {table} (at, t) VALUES ('2026-01-01', %s)", (text,))
-    one, two = (seal(session, ("public", name), "at", ["at"]) for name in "ab")
+    one, two = (seal(session, ("public", name), SealOptions("at", ("at",))) for name in "ab")
     assert one == two and one.sha256 == plain([["2026-01-01", text] for text in "bzé"])
     assert one.minimum == "2026-01-01"
 
@@ -107,7 +120,7 @@ def test_an_empty_table_and_one_without_rights(database, archive):
 
 def test_a_naive_time_is_utc(database, session):
     database.query("CREATE TABLE log (at timestamp); INSERT INTO log VALUES ('2026-10-25 02:30')")
-    assert seal(session, ("public", "log"), "at", ["at"]).minimum == "2026-10-25T02:30:00+00:00"
+    assert seal(session, ("public", "log"), SealOptions("at", ("at",))).minimum == "2026-10-25T02:30:00+00:00"
 
 
 def test_a_policy_that_hides_rows_is_an_error(numbers, archive, role_prefix):
@@ -216,7 +229,17 @@ def test_a_dump_and_another_encoding_keep_the_digest(log):
     text = "Ol\u00e1 \xfc"
     log.query("UPDATE log SET t = %s WHERE id = 1", (text,))
     session = connect(log.login)
-    before = seal(session, ("public", "log"), "at", ["t", "id"])
+    before = seal(
+        session,
+        ("public", "log"),
+        SealOptions(
+            "at",
+            (
+                "t",
+                "id",
+            ),
+        ),
+    )
     session.connection.close()
     copy = f"{log.name}_copy"
     log.query(f"CREATE DATABASE {copy} TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'")
@@ -229,7 +252,20 @@ def test_a_dump_and_another_encoding_keep_the_digest(log):
         assert dumped.exit_code == 0, dumped.output
         session = connect({**log.login, "login_db": copy})
         assert session.query("SHOW server_encoding")[0]["server_encoding"] == "LATIN1"
-        assert seal(session, ("public", "log"), "at", ["t", "id"]) == before
+        assert (
+            seal(
+                session,
+                ("public", "log"),
+                SealOptions(
+                    "at",
+                    (
+                        "t",
+                        "id",
+                    ),
+                ),
+            )
+            == before
+        )
         session.connection.close()
     finally:
         log.query(f"DROP DATABASE {copy} WITH (FORCE)")
