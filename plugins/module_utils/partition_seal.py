@@ -130,7 +130,7 @@ def seal(session: Session, relation: tuple[str, str], options: SealOptions, limi
         if missing or not order_by:
             raise PostgresqlError(
                 f"{label} has no column {', '.join(missing)}" if missing else "order_by is empty",
-                remedy="name columns that the table has",
+                remedy="name columns of the table in key, order_by and columns",
                 sqlstate="42703",
             )
         names = sorted(options.columns or columns)

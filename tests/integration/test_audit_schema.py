@@ -168,6 +168,20 @@ COLUMNS: dict[str, list[tuple[str, str, bool, Any]]] = {
         ("archived_at", STAMP, False, None),
         ("dropped_at", STAMP, False, None),
     ],
+    "partition_seal": [
+        ("id", "bigint", True, None),
+        ("table_name", "text", True, None),
+        ("partition_schema", "text", True, None),
+        ("partition_name", "text", True, None),
+        ("time_from", STAMP, True, None),
+        ("time_to", STAMP, True, None),
+        ("sealed_at", STAMP, True, NOW),
+        ("sealed_by", "character varying(255)", True, "SESSION_USER"),
+        ("row_count", "bigint", True, None),
+        ("sha256", "character varying(64)", True, None),
+        ("seal", "jsonb", True, None),
+        ("previous_id", "bigint", False, None),
+    ],
 }
 
 SEEDS = [
@@ -263,6 +277,10 @@ def insert(database: Any, table: str, **values: Any) -> tuple[Any, ...]:
             **{"table_name": "audit.audit_log", "partition_schema": "audit", "partition_name": "audit_log_2026_01"},
             **{"time_from": "2026-01-01Z", "time_to": "2026-02-01Z", "action": "archive"},
         },
+        "partition_seal": {
+            **{"table_name": "audit.audit_log", "partition_schema": "audit", "partition_name": "audit_log_2026_01"},
+            **{"time_from": "2026-01-01Z", "time_to": "2026-02-01Z", "row_count": 1, "sha256": "a", "seal": "{}"},
+        },
     }
     row = {**demanded.get(table, {}), **values}
     names = ", ".join(f'"{name}"' for name in row)
@@ -327,6 +345,15 @@ def test_keys_and_partitioning(schema):
         ("legal_hold", None, ["PRIMARY KEY (id)"]),
         ("partition_history", None, ["PRIMARY KEY (id)"]),
         (
+            "partition_seal",
+            None,
+            [
+                "FOREIGN KEY (previous_id) REFERENCES audit.partition_seal(id)",
+                "PRIMARY KEY (id)",
+                "UNIQUE (previous_id)",
+            ],
+        ),
+        (
             "report_executions",
             None,
             ["FOREIGN KEY (report_config_id) REFERENCES audit.scheduled_reports(id)", "PRIMARY KEY (id)"],
@@ -344,7 +371,7 @@ def test_everything_is_the_owners_and_granted_to_nobody(schema):
         SELECT proname, proowner::regrole::text, proacl FROM pg_proc WHERE pronamespace = 'audit'::regnamespace
         """
     )
-    assert len(objects) == len(COLUMNS) + 5 + 3  # five identities, three functions
+    assert len(objects) == len(COLUMNS) + 6 + 4  # six identities, four functions
     assert {owner for _name, owner, _acl in objects} == {"audit_owner"}
     others = [(name, acl) for name, _owner, acl in objects if acl not in (None, "{audit_owner=X/audit_owner}")]
     assert others == []
@@ -720,6 +747,7 @@ def test_down_never_removes_rows(partitioned):
         "0008": "ingest_cursor",
         "0009": "legal_hold",
         "0010": "partition_history",
+        "0011": "partition_seal",
     }
     for file in UP:
         table = tables.get(file.name[:4])
@@ -839,6 +867,23 @@ def test_what_has_happened_is_filled_in_once_and_never_changed_or_removed(schema
         schema.query("UPDATE audit.partition_history SET dropped_at = NULL")
 
 
+def test_a_seal_is_never_changed_or_removed_and_followed_once(schema):
+    insert(schema, "partition_seal")
+    for statement in (
+        "DELETE FROM audit.partition_seal",
+        "TRUNCATE audit.partition_seal",
+        "UPDATE audit.partition_seal SET row_count = 2",
+    ):
+        with pytest.raises(psycopg2.errors.RestrictViolation, match="a seal is never changed"):
+            schema.query(statement)
+    first = schema.value("SELECT id FROM audit.partition_seal")
+    insert(schema, "partition_seal", previous_id=first)
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        insert(schema, "partition_seal", previous_id=first)
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        insert(schema, "partition_seal", row_count=-1)
+
+
 # Verification
 
 
@@ -878,6 +923,13 @@ BREAKS = {
         "DROP TRIGGER partition_history_truncate_guard ON audit.partition_history",
         "ALTER TABLE audit.partition_history DISABLE TRIGGER partition_history_row_guard",
         "ALTER TABLE audit.partition_history DROP CONSTRAINT partition_history_dropped_check",
+    ],
+    "0011": [
+        "DROP TABLE audit.partition_seal",
+        "DROP TRIGGER partition_seal_guard ON audit.partition_seal",
+        "ALTER TABLE audit.partition_seal DISABLE TRIGGER partition_seal_guard",
+        "ALTER TABLE audit.partition_seal DROP CONSTRAINT partition_seal_previous_id_key",
+        "DROP INDEX audit.partition_seal_partition_idx",
     ],
 }
 

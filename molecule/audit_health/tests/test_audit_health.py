@@ -58,7 +58,7 @@ BREAKS = {
         ["migration conflicts"],
     ),
     "a pending migration": (
-        "DELETE FROM audit.schema_migrations WHERE version = '0010'",
+        "DELETE FROM audit.schema_migrations WHERE version = '0011'",
         None,
         ["every migration is applied"],
     ),
@@ -138,7 +138,7 @@ def test_each_break_is_found_with_its_remedy(database_host, playbook, saved, wha
             statement = f"UPDATE audit.schema_migrations SET checksum = '{saved['0001']}' WHERE version = '0001'"
             database_host.sql(statement, "audit_db")
         if what == "a pending migration":
-            gone = "DROP TABLE audit.partition_history; DROP FUNCTION audit.partition_history_guard"
+            gone = "DROP TABLE audit.partition_seal; DROP FUNCTION audit.partition_seal_guard"
             database_host.sql(gone, "audit_db")
         if not mended:
             assert playbook().code == 0
