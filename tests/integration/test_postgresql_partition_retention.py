@@ -120,6 +120,8 @@ def test_rows_that_others_refer_to_are_counted_and_the_referring_month_goes_firs
     assert failed["sqlstate"] == "23503"
     assert "1 rows of sub refer to log_2026_01, 1 rows of sub refer to log_2026_02" in failed["msg"]
     assert log.value("SELECT count(*) FROM log") == 11
+    check = declare(log, check=True, **LEAVE)
+    assert check["left"] == [] and "1 rows of sub refer to log_2026_01" in str(check["warnings"])
     # Nothing refers to the rows of a partition that has left: it takes its foreign keys along, and loses them.
     sub = declare(log, table="sub", **LEAVE, clock_lead="1 year")
     assert left(sub)[:2] == ["sub_2026_01", "sub_2026_02"] and "DROP CONSTRAINT" in sub["diff"]["after"]
