@@ -122,8 +122,8 @@ def leaving(
     # Where there are no rows at all, none can be lost.
     if newest is not None and newest < wanted.clock_lead.before(now):
         raise PostgresqlError(
-            f"now is {now.isoformat()}, and the newest row is from {newest.isoformat()}: with a wrong clock, partitions "
-            "leave too early",
+            f"now is {now.isoformat()}, and the newest row is from {newest.isoformat()}: with a wrong clock, "
+            "partitions leave too early",
             remedy="correct the clock; or, where no rows came for so long, raise clock_lead",
         )
     if len(free) > wanted.most:
