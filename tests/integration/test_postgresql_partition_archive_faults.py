@@ -175,7 +175,7 @@ def test_a_read_back_that_is_killed_leaves_no_table(numbers, archive):
 
 def test_two_exports_at_once_make_one_archive(numbers, archive):
     context = multiprocessing.get_context("fork")
-    runs = [context.Process(target=present, args=(numbers, archive)) for _ in range(4)]
+    runs = [context.Process(target=present, args=(numbers, archive)) for run in range(4)]
     for run in runs:
         run.start()
     for run in runs:

@@ -48,8 +48,8 @@ def leave(tmp_path):
     }
 
 
-def standing(log, names=GONE):
-    return [name for name in names if log.value("SELECT to_regclass(%s) IS NOT NULL", (name,))]
+def standing(log, names=None):
+    return [name for name in names or GONE if log.value("SELECT to_regclass(%s) IS NOT NULL", (name,))]
 
 
 def files(leave):

@@ -46,7 +46,7 @@ def test_timers_wait_and_make_up_for_what_was_missed(control, name):
 def test_a_job_that_succeeds_says_when(control):
     assert start(control, "good")
     control.run("test", "-e", f"{STATE}/good.last_success")
-    assert "good 50% of $HOME" in control.run("journalctl", "--no-pager", "--unit", "auditdb-good")
+    assert "good 50% of $HOME, half % of $HOME" in control.run("journalctl", "--no-pager", "--unit", "auditdb-good")
 
 
 def test_a_job_that_fails_is_seen(control):
@@ -86,7 +86,7 @@ def test_a_job_that_is_declared_no_more_goes(control, playbook):
         ),
         ({"audit_schedule_jobs": [{"name": "X y", "playbook": "y", "on_calendar": "daily"}]}, "has the names X y"),
         ({"audit_schedule_user": "nobody-here"}, "there is no account 'nobody-here'"),
-        ({"audit_schedule_inventory": "/srv/nowhere"}, "/srv/nowhere is not on this host"),
+        ({"audit_schedule_inventory": "/srv/nowhere"}, "/srv/nowhere is not here"),
     ],
 )
 def test_bad_input_is_named_before_anything_changes(control, playbook, variables, said):
