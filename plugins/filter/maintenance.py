@@ -52,6 +52,24 @@ def kept_rows(result: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def purged_rows(results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return a row for each table whose expired rows were taken out."""
+    rows = []
+    for each in results:
+        name = f"{each['item']['table']} is purged by policy"
+        if "purged" not in each:
+            rows.append(_row("purge", name, [_why(each)], failed=True))
+            continue
+        done = [
+            f"{one['rows']} rows of {one['partition']} "
+            + (f"went to {one['table']}" if one["table"] else "were deleted for good")
+            for one in each["purged"]
+        ]
+        done += [f"archived {one['partition']}: {one['rows']} rows" for one in each["archived"]]
+        rows.append(_row("purge", name, done))
+    return rows
+
+
 def seal_rows(results: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Return a row for each table whose closed partitions are sealed."""
     rows = []
@@ -103,9 +121,10 @@ def found_rows(result: Mapping[str, Any]) -> list[Row]:
 
 
 def maintenance_rows(found: Mapping[str, Any]) -> list[Row]:
-    """Return all rows from the results of the steps, by name: partitions, sealed, verified, found."""
+    """Return all rows from the results of the steps, by name: partitions, purged, sealed, verified, found."""
     return [
         *kept_rows(found["partitions"]),
+        *purged_rows(found["purged"]),
         *seal_rows(found["sealed"]),
         *verified_rows(found["verified"]),
         *found_rows(found["found"]),

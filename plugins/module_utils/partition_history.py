@@ -30,8 +30,8 @@ with contextlib.suppress(ImportError):  # run_module reports it
     from psycopg2 import sql
 
 RECORD = """
-INSERT INTO {history} (table_name, partition_schema, partition_name, time_from, time_to, action, dropped_at)
-VALUES ({table}, {schema}, {name}, {lower}, {upper}, {action}, {dropped})
+INSERT INTO {history} (table_name, partition_schema, partition_name, part_of, time_from, time_to, action, dropped_at)
+VALUES ({table}, {schema}, {name}, {part_of}, {lower}, {upper}, {action}, {dropped})
 """
 UNFINISHED = """
 SELECT id, partition_schema AS schema, partition_name AS name, time_from, time_to, archive_name, manifest_sha256,
@@ -71,14 +71,18 @@ def table_of(history: str) -> Any:
     return sql.Identifier(*history.split("."))
 
 
-def record(table: Table, each: Partition, action: str, history: str) -> Any:
-    """Return the statement that records a departure, for the transaction in which it happens."""
+def record(label: str, each: Partition, action: str, history: str, part_of: str | None = None) -> Any:
+    """Return the statement that records a departure, for the transaction in which it happens.
+
+    ``label`` names the partitioned table. ``part_of`` names the partition that stays, where only rows of it left.
+    """
     lower, upper = (bound_literal(at, "timestamp with time zone") for at in (each.lower, each.upper))
     return sql.SQL(" ".join(RECORD.split())).format(
         history=table_of(history),
-        table=sql.Literal(table.label),
+        table=sql.Literal(label),
         schema=sql.Literal(each.schema),
         name=sql.Literal(each.name),
+        part_of=sql.Literal(part_of),
         lower=sql.Literal(lower),
         upper=sql.Literal(upper),
         action=sql.Literal(action),

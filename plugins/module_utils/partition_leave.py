@@ -163,6 +163,6 @@ def leave_statements(
         if action == "drop":
             texts.append(sql.SQL("DROP TABLE {}").format(partition))
         if history:
-            texts.append(record(table, each, action, history))
+            texts.append(record(table.label, each, action, history))
         statements.append(texts)
     return statements

@@ -188,16 +188,24 @@ def statements(session: Session, found: Found) -> list[str]:
 
 def archivings(session: Session, options: Mapping[str, Any], found: Found) -> list[str]:
     """Return what is to be done with partitions once they have left: exports as comments, and the SQL."""
-    held = {each.partition for each in found.holds}
+    texts = ends(session, options, found.departures, found.holds)
+    if options["retention_action"] == "archive":
+        for leaves in found.leave:
+            texts.append(f"-- archive {leaves.schema}.{leaves.name} in {options['archive_directory']}, then drop it")
+    return texts
+
+
+def ends(
+    session: Session, options: Mapping[str, Any], departures: Sequence[Departure], holds: Sequence[Hold]
+) -> list[str]:
+    """Return what is to be done with what left before this run."""
+    held = {each.partition for each in holds}
     texts = []
-    for each in found.departures:
+    for each in departures:
         if not each.manifest_sha256:
             texts.append(f"-- archive {each.partition.schema}.{each.partition.name} in {options['archive_directory']}")
         if each.partition.name not in held:
             texts += [session.render(text) for text in drop_statements(each, options["history"])]
-    if options["retention_action"] == "archive":
-        for leaves in found.leave:
-            texts.append(f"-- archive {leaves.schema}.{leaves.name} in {options['archive_directory']}, then drop it")
     return texts
 
 
@@ -206,12 +214,17 @@ def carry_out(session: Session, options: Mapping[str, Any], found: Found) -> lis
     finalize(session, options, found)
     create(session, options, found.table, found.planned)
     let_leave(session, options, found)
+    return end_departures(session, options, found.table)
+
+
+def end_departures(session: Session, options: Mapping[str, Any], table: Table) -> list[dict[str, Any]]:
+    """Archive what left to be archived, read the archives back, drop what is not held. Return the archives."""
     archives = []
-    departures, holds = look_for_departures(session, options, found.table)
+    departures, holds = look_for_departures(session, options, table)
     held = {each.partition for each in holds}
     for each in departures:
         # One whose table somebody removed after it was archived has only its record completed.
-        manifest = None if each.lost else archive(session, found.table, each, options)
+        manifest = None if each.lost else archive(session, table, each, options)
         if each.partition.name not in held:
             drop(session, each, manifest, options)
         if manifest:

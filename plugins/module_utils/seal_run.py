@@ -34,7 +34,17 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.seal_verify imp
 with contextlib.suppress(ImportError):  # run_module reports it
     from psycopg2 import sql
 
-DEPARTED = "SELECT EXISTS (SELECT FROM {history} WHERE table_name = %s AND time_from = %s AND time_to = %s) AS recorded"
+DEPARTED = """
+SELECT EXISTS (SELECT FROM {history}
+    WHERE table_name = %s AND time_from = %s AND time_to = %s AND part_of IS NULL) AS recorded
+"""
+
+
+# A run of postgresql_partition_purge that was stopped before it sealed again.
+PURGED = """
+SELECT EXISTS (SELECT FROM {history} WHERE table_name = %s AND part_of = %s
+    AND left_at > (SELECT sealed_at FROM {seals} WHERE id = %s)) AS purged
+"""
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,13 @@ def verify_all(
                         | {"explanation": gone}
                     )
                 continue
+            if options["history"] and purged(session, work.table, part, kept.number, options):
+                half = "expired rows were being taken out; the next run of postgresql_partition_purge seals it again"
+                verified.append(
+                    {**about, "status": "purged", "rows": None, "late_rows": 0, "differences": None}
+                    | {"explanation": half}
+                )
+                continue
             verdict = verify(session, part, kept.seal)
             verified.append({**about, **verdict.as_dict()})
             if write and work.log:
@@ -127,3 +144,9 @@ def departed(session: Session, table: Table, bounds: Range, history: str) -> boo
     arguments = (table.label, *(bound_literal(at, "timestamp with time zone") for at in bounds))
     statement = sql.SQL(DEPARTED).format(history=identifier(history))
     return bool(session.query(statement, arguments)[0]["recorded"])
+
+
+def purged(session: Session, table: Table, part: Partition, seal_number: int, options: Mapping[str, Any]) -> bool:
+    """Return whether rows were taken out of the partition since it was sealed."""
+    statement = sql.SQL(PURGED).format(history=identifier(options["history"]), seals=identifier(options["seals"]))
+    return bool(session.query(statement, (table.label, part.name, seal_number))[0]["purged"])

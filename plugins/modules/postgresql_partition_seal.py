@@ -147,7 +147,9 @@ verified:
       description: Name of the partition.
       type: str
     status:
-      description: V(intact), V(late) (rows were added), V(changed), or V(missing).
+      description: >-
+        V(intact), V(late) (rows were added), V(purged) (M(auditdb.postgresql.postgresql_partition_purge) was stopped
+        before it sealed again), V(changed), or V(missing).
       type: str
     rows:
       description: Number of its rows.

@@ -155,6 +155,7 @@ COLUMNS: dict[str, list[tuple[str, str, bool, Any]]] = {
         ("table_name", "text", True, None),
         ("partition_schema", "text", True, None),
         ("partition_name", "text", True, None),
+        ("part_of", "text", False, None),
         ("time_from", STAMP, True, None),
         ("time_to", STAMP, True, None),
         ("action", "character varying(20)", True, None),

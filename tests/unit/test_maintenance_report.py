@@ -14,6 +14,16 @@ KEPT = {
 }
 GOOD = {
     "partitions": {"results": [KEPT]},
+    "purged": [
+        {
+            "item": ITEM,
+            "purged": [
+                {"partition": "b_2026_01", "rows": 3, "table": "a.x"},
+                {"partition": "c", "rows": 4, "table": None},
+            ],
+            "archived": [{"partition": "x", "rows": 3}],
+        }
+    ],
     "sealed": [{"item": ITEM, "sealed": [{"partition": "b_2026_10"}]}],
     "verified": [{"item": ITEM, "verified": [{"partition": "b_2026_09", "status": "intact"}]}],
     "found": {"tables": [{"table": "a.b", "problem": None, "partitions": [{"size_bytes": 1 << 20}], "headroom": 6}]},
@@ -27,7 +37,16 @@ def failed(**found):
 def test_what_was_done_is_told():
     assert failed() == []
     text = health_table(maintenance_rows(GOOD))
-    for said in ("made b_2027_05", "b_2019_01 left", "sealed b_2026_10", "(1 partitions)", "1 partitions, 6 of them"):
+    for said in (
+        "3 rows of b_2026_01 went to a.x",
+        "4 rows of c were deleted for good",
+        "archived x: 3 rows",
+        "made b_2027_05",
+        "b_2019_01 left",
+        "sealed b_2026_10",
+        "(1 partitions)",
+        "1 partitions, 6 of them",
+    ):
         assert said in text
 
 
@@ -46,6 +65,7 @@ def test_what_failed_is_a_failure_and_does_not_hide_the_others():
     broken = {"item": {"table": "a.c"}, "failed": True, "msg": "no such table"}
     assert failed(partitions={"results": [broken, KEPT]}) == ["a.c is kept"]
     waived = {"item": ITEM, "failed": False, "msg": "refused"}
+    assert failed(purged=[waived]) == ["a.b is purged by policy"]
     assert failed(sealed=[waived]) == ["closed partitions of a.b are sealed"]
     assert failed(verified=[waived]) == ["a.b: sealed rows are what they were"]
     assert failed(found={"msg": "refused"}) == ["the partitions can be looked at"]

@@ -128,6 +128,25 @@ def test_a_forged_row_is_found_located_and_written_down(filled, playbook):
     assert maintain(playbook, "archive", *verify).code == 0
 
 
+def test_rows_go_by_policy_and_the_partition_stays_and_is_sealed_again(filled, playbook):
+    filled.sql(
+        "INSERT INTO audit.audit_log (timestamp, action, status, data_classification, retention_policy) "
+        "SELECT date_trunc('month', now()) - interval '5 months' + n * interval '1 hour', 'seen', 'success', 'PUBLIC', "
+        "'minimal' FROM generate_series(1, 100) AS n",
+        "audit_db",
+    )
+    run = maintain(playbook, "archive", "-e", "audit_maintenance_verify=true")
+    assert run.code == 0, run.output
+    name = f"audit_log_{month(5)}"
+    assert f"100 rows of {name} went to audit.{name}_expired_1" in run.text
+    assert filled.sql("SELECT count(*) FROM audit.audit_log WHERE action = 'seen'", "audit_db") == "0"
+    filled.run("test", "-s", f"{ARCHIVES}/audit.{name}_expired_1.copy.zst")
+    assert filled.sql("SELECT to_regclass('audit.{name}_expired_1') IS NULL", "audit_db") == "t"
+    again = maintain(playbook, "archive", "-e", "audit_maintenance_verify=true")
+    assert again.code == 0, again.output
+    assert f"{name}: " not in again.text, "its new seal holds"
+
+
 def test_one_table_that_fails_stops_nobody_else_and_fails_the_run(filled, playbook):
     filled.sql("CREATE TABLE audit.plain (at timestamptz)", "audit_db")
     filled.sql(f"DROP TABLE audit.error_log_{month(-3)}", "audit_db")

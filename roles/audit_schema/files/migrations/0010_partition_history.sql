@@ -1,6 +1,7 @@
 -- audit.partition_history: every partition that left its table, and where its rows are. Module postgresql_partition
--- writes a row in the transaction in which a partition leaves (option history), so that nothing goes without a trace,
--- and a run that was killed before its archive was complete is gone on with.
+-- writes a row in the transaction in which a partition leaves (option history), postgresql_partition_purge one for the
+-- expired rows of a partition that stays. So nothing goes without a trace, and a run that was killed before its archive
+-- was complete is gone on with.
 --
 -- What has happened is filled in once and never changed; a trigger sees to that also for the owner.
 
@@ -9,6 +10,7 @@ CREATE TABLE audit.partition_history (
     table_name        text NOT NULL,
     partition_schema  text NOT NULL,
     partition_name    text NOT NULL,
+    part_of           text,
     time_from         timestamp with time zone NOT NULL,
     time_to           timestamp with time zone NOT NULL,
     action            varchar(20) NOT NULL,
@@ -57,6 +59,8 @@ COMMENT ON COLUMN audit.partition_history.id IS 'Number of the departure';
 COMMENT ON COLUMN audit.partition_history.table_name IS 'The partitioned table that it left, with its schema';
 COMMENT ON COLUMN audit.partition_history.partition_schema IS 'Schema of the partition';
 COMMENT ON COLUMN audit.partition_history.partition_name IS 'Name of the partition';
+COMMENT ON COLUMN audit.partition_history.part_of IS
+    'The partition that expired rows were taken from; null where a whole partition left';
 COMMENT ON COLUMN audit.partition_history.time_from IS 'First instant that it held';
 COMMENT ON COLUMN audit.partition_history.time_to IS 'First instant that it did not hold';
 COMMENT ON COLUMN audit.partition_history.action IS 'detach (stays as a table), drop, or archive (dropped once its archive was read back)';

@@ -9,6 +9,7 @@ BEGIN
         ('table_name', 'text NOT NULL'),
         ('partition_schema', 'text NOT NULL'),
         ('partition_name', 'text NOT NULL'),
+        ('part_of', 'text'),
         ('time_from', 'timestamp with time zone NOT NULL'),
         ('time_to', 'timestamp with time zone NOT NULL'),
         ('action', 'character varying(20) NOT NULL'),
