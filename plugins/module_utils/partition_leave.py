@@ -65,26 +65,34 @@ def quoted(partition: Partition, session: Session) -> str:
     return str(sql.Identifier(partition.schema, partition.name).as_string(session.connection))
 
 
-def read_holds(session: Session, table: Table, old: Sequence[Partition], holds: str) -> list[Hold]:
-    """Return the holds that keep one of these partitions. One on an organization keeps those with its rows."""
-    if not holds or not old:
+def holds_on(session: Session, table: Table, parts: Sequence[Partition], holds: str) -> list[tuple[Hold, str | None]]:
+    """Return the holds that are about these partitions, each with the organization that it is limited to, if any."""
+    if not holds or not parts:
         return []
-    names = {quoted(each, session): each for each in old}
+    names = {quoted(each, session): each for each in parts}
     rows = session.query(
         sql.SQL(HOLDS).format(holds=sql.Identifier(*holds.split("."))),
         {
             "names": list(names),
-            "lowers": [each.lower.isoformat() for each in old],
-            "uppers": [each.upper.isoformat() for each in old],
+            "lowers": [each.lower.isoformat() for each in parts],
+            "uppers": [each.upper.isoformat() for each in parts],
             "table": sql.Identifier(table.schema, table.name).as_string(session.connection),
         },
     )
-    found = []
-    for row in rows:
-        partition = names[row["partition"]]
-        if row["organization"] is None or _has_rows_of(session, table, partition, row["organization"]):
-            found.append(Hold(partition.name, row["number"], row["reason"], row["owner"]))
-    return found
+    return [
+        (Hold(names[row["partition"]].name, row["number"], row["reason"], row["owner"]), row["organization"])
+        for row in rows
+    ]
+
+
+def read_holds(session: Session, table: Table, old: Sequence[Partition], holds: str) -> list[Hold]:
+    """Return the holds that keep one of these partitions. One on an organization keeps those with its rows."""
+    by_name = {each.name: each for each in old}
+    return [
+        hold
+        for hold, organization in holds_on(session, table, old, holds)
+        if organization is None or _has_rows_of(session, table, by_name[hold.partition], organization)
+    ]
 
 
 def _has_rows_of(session: Session, table: Table, partition: Partition, organization: str) -> bool:

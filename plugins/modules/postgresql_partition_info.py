@@ -61,6 +61,66 @@ options:
         description: How far now may be ahead of the newest row when partitions leave.
         type: str
         default: 60 days
+  details:
+    description:
+      - Whether each partition is returned with its age, indexes, statistics, holds and seal, and each table with
+        recommendations and what left it. Implies O(sizes).
+    type: bool
+    default: false
+  exact_rows:
+    description: Whether rows are counted, which reads all partitions. Otherwise they are estimated.
+    type: bool
+    default: false
+  class_column:
+    description: Column by whose values the rows of each partition are counted, such as C(data_classification).
+    type: str
+  statements:
+    description: Whether O(details) looks for statements in C(pg_stat_statements) that cannot prune partitions.
+    type: bool
+    default: false
+  holds:
+    description: Table of legal holds, as in M(auditdb.postgresql.postgresql_partition).
+    type: str
+  history:
+    description: Table of departures, as in M(auditdb.postgresql.postgresql_partition).
+    type: str
+  seals:
+    description: Table of seals, as in M(auditdb.postgresql.postgresql_partition_seal).
+    type: str
+  many_partitions:
+    description: From how many partitions on a longer interval is recommended.
+    type: int
+    default: 500
+  large_bytes:
+    description: From which average size of a partition with rows on, in bytes, a shorter interval is recommended.
+    type: int
+    default: 10737418240
+  only:
+    description: Partitions are returned that are at least one of these; all when empty. Needs O(details).
+    type: list
+    elements: str
+    choices:
+      - closed
+      - current
+      - default
+      - detach_pending
+      - empty
+      - expired
+      - future
+      - held
+      - invalid_indexes
+      - sealed
+      - unsealed
+    default: []
+  sort:
+    description: What partitions are ordered by, the least first; those of which it is not known come first.
+    type: str
+    choices: [from, name, rows, size, age]
+    default: from
+  descending:
+    description: Whether the order is turned round.
+    type: bool
+    default: false
   sizes:
     description: Whether RV(tables[].partitions[].size_bytes) is returned, which looks at the files of every partition.
     type: bool
@@ -89,6 +149,21 @@ EXAMPLES = r"""
       - table: audit.audit_log
         interval: month
         premake: 6
+  register: partitions
+
+- name: See the five largest months that have ended and are not sealed, and what is recommended
+  auditdb.postgresql.postgresql_partition_info:
+    login_db: audit_db
+    tables:
+      - table: audit.audit_log
+    details: true
+    statements: true
+    seals: audit.partition_seal
+    holds: audit.legal_hold
+    history: audit.partition_history
+    only: [unsealed]
+    sort: size
+    descending: true
   register: partitions
 """
 
@@ -128,6 +203,48 @@ tables:
         size_bytes:
           description: Bytes with indexes and TOAST; null without O(sizes).
           type: int
+        rows:
+          description: Exact number of rows; with O(exact_rows) or O(class_column).
+          type: int
+        classes:
+          description: Rows by the values of O(class_column); null is C(none).
+          type: dict
+        states:
+          description: What can be said of it, in the words of O(only). With O(details), as all that follow.
+          type: list
+          elements: str
+        age_days:
+          description: Days since its range ended; negative where it has not, null for the default partition.
+          type: float
+        heap_bytes:
+          description: Bytes of its rows alone.
+          type: int
+        xid_age:
+          description: Transactions since it was frozen.
+          type: int
+        dead_rows:
+          description: Dead rows, by the statistics.
+          type: int
+        analyzed_at:
+          description: When it was last analyzed, ISO 8601.
+          type: str
+        indexes:
+          description: Number of indexes.
+          type: int
+        index_bytes:
+          description: Bytes of the indexes.
+          type: int
+        invalid_indexes:
+          description: Indexes that are invalid.
+          type: list
+          elements: str
+        seal:
+          description: Its newest seal, as C(sealed_at), C(rows) and C(sha256); null without one.
+          type: dict
+        held:
+          description: The holds on it, as C(number), C(reason), C(owner) and C(organization), null for all.
+          type: list
+          elements: dict
     missing:
       description:
         - Partitions that the declaration calls for, as C(name), C(from), C(to) and C(default_rows), the rows that the
@@ -166,6 +283,20 @@ tables:
       description: Where these rows lie, as C(rows), C(first) and C(last).
       type: list
       elements: dict
+    headroom_days:
+      description: Days from now until RV(tables[].covered_until). With O(details), as all that follow.
+      type: float
+    recommendations:
+      description: What a person should do, as C(about), C(reason), C(remedy) and C(partitions).
+      type: list
+      elements: dict
+    departures:
+      description: What left the table, from O(history), oldest first, with its archive.
+      type: list
+      elements: dict
+    statements_problem:
+      description: Why statements are not known, or not all; null where they are, or were not asked for.
+      type: str
     problem:
       description: Why nothing can be said of the table, with the remedy; null otherwise.
       type: str
@@ -190,6 +321,13 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_defau
     describe_strays,
     look_into_default,
 )
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_details import (
+    ORDERS,
+    STATES,
+    add_counts,
+    add_details,
+    chosen,
+)
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import (
@@ -208,12 +346,13 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_reten
 
 
 def report(
-    session: Session, table: Table, wanted: Declaration, stay: Retention | None, now: str | None
+    session: Session, table: Table, wanted: Declaration, stay: Retention | None, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the report of one table."""
+    now = options["now"]
     planned = plan_table(table, wanted, now, stay)
     missing, strays = look_into_default(session, table, planned.create)
-    return {
+    found = {
         "table": table.label,
         "problem": None,
         "partitions": [
@@ -233,19 +372,29 @@ def report(
         **describe(planned, table),
         **describe_strays(strays),
     }
+    if options["exact_rows"] or options["class_column"]:
+        add_counts(session, table, found, options["class_column"])
+    if options["details"]:
+        add_details(session, table, found, options)
+    found["partitions"] = chosen(found["partitions"], options)
+    return found
 
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     options = module.params
+    if options["only"] and not options["details"]:
+        raise PostgresqlError("only: without details nothing is known to choose by", remedy="add details: true")
     wanted = [(declaration(each), retention(each)) for each in options["tables"]]
     names = [each["table"] for each in options["tables"]]
     tables: list[dict[str, Any]] = []
     problems = []
-    for name, each, found in zip(names, wanted, read_tables(session, names, options["sizes"]), strict=True):
+    for name, each, found in zip(
+        names, wanted, read_tables(session, names, options["sizes"] or options["details"]), strict=True
+    ):
         try:
             if isinstance(found, PostgresqlError):
                 raise found
-            tables.append(report(session, found, *each, options["now"]))
+            tables.append(report(session, found, *each, options))
         except PostgresqlError as error:
             why = error.as_failure()
             tables.append({"table": name, "problem": why["msg"], "partitions": [], "missing": []})
@@ -276,6 +425,18 @@ def main() -> None:
                     "clock_lead": {"type": "str", "default": "60 days"},
                 },
             },
+            "details": {"type": "bool", "default": False},
+            "exact_rows": {"type": "bool", "default": False},
+            "class_column": {"type": "str"},
+            "statements": {"type": "bool", "default": False},
+            "holds": {"type": "str"},
+            "history": {"type": "str"},
+            "seals": {"type": "str"},
+            "many_partitions": {"type": "int", "default": 500},
+            "large_bytes": {"type": "int", "default": 10737418240},
+            "only": {"type": "list", "elements": "str", "choices": list(STATES), "default": []},
+            "sort": {"type": "str", "choices": list(ORDERS), "default": "from"},
+            "descending": {"type": "bool", "default": False},
             "sizes": {"type": "bool", "default": False},
             "now": {"type": "str"},
         },

@@ -11,7 +11,10 @@ import yaml
 from throwaway import ROOT
 
 COMMON = "/etc/postgresql-common/createcluster.conf"
-PACKAGES = ["postgresql-17", "python3-cryptography", "python3-psycopg2", "python3-tenacity"]
+VARIABLES = yaml.safe_load((ROOT / "roles/postgresql_server/vars/main.yml").read_text())
+PACKAGES = [
+    "postgresql-17" if "{{" in name else name for name in VARIABLES["__postgresql_server_packages"] if name != "locales"
+]
 
 
 @pytest.fixture(scope="module")
