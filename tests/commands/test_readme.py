@@ -117,6 +117,17 @@ def test_make_health(clone):
     assert done.returncode == 0, done.stdout
 
 
+def test_the_line_for_cron(clone):
+    (line,) = re.search(r"```cron\n(.+?)\n```", (clone.path / "README.md").read_text(), re.DOTALL).groups()
+    command = line.split(maxsplit=5)[5].replace("/srv/auditdb", str(clone.path)).replace("mine", "newcomer")
+    # What cron gives a job: hardly anything.
+    done = clone.run("env", "-i", "HOME=/root", "PATH=/usr/bin:/bin", "/bin/sh", "-c", command)
+    assert done.returncode == 0, done.stdout
+    assert set(changes(done.stdout)) == {0}
+    assert "audit.audit_log is kept" in done.stdout
+    assert list(clone.path.glob("inventories/newcomer/.state/evidence/maintenance/*.json"))
+
+
 def test_the_demonstration_loads_each_event_once(clone):
     def load() -> int:
         done = clone.run(".venv/bin/ansible-playbook", "-i", "inventories/newcomer", "playbooks/load_journal.yml")
