@@ -96,3 +96,28 @@ def _month(ahead: int) -> str:
     now = datetime.datetime.now(datetime.UTC)
     month = now.year * 12 + now.month - 1 + ahead
     return f"{month // 12}_{month % 12 + 1:02d}"
+
+
+def test_a_table_with_data_is_converted_and_back(database_host, playbook):
+    database_host.sql(
+        "CREATE TABLE audit.events (id bigserial PRIMARY KEY, at timestamptz NOT NULL, what text); "
+        "ALTER TABLE audit.events OWNER TO audit_owner; "
+        "INSERT INTO audit.events (at, what) "
+        "SELECT now() - n * interval '1 day', 'x' FROM generate_series(1, 500) AS n",
+        "audit_db",
+    )
+    kind = "SELECT relkind, (SELECT count(*) FROM audit.events) FROM pg_class WHERE oid = 'audit.events'::regclass"
+    run = playbook("auditdb.postgresql.convert_to_partitioned")
+    assert run.code != 0 and run.changed == 0 and "audit_convert_table=audit.events" in run.text
+    given = ("-e", "audit_convert_table=audit.events", "-e", "audit_convert_key=at")
+    run = playbook("auditdb.postgresql.convert_to_partitioned", *given, "--check", "--diff")
+    assert run.code == 0 and run.changed == 1 and "ATTACH PARTITION" in run.output
+    assert database_host.sql(kind, "audit_db") == "r\t500"
+    run = playbook("auditdb.postgresql.convert_to_partitioned", *given)
+    assert run.code == 0 and "seconds of exclusive lock" in run.text, run.output
+    assert database_host.sql(kind, "audit_db") == "p\t500"
+    assert playbook("auditdb.postgresql.convert_to_partitioned", *given).changed == 0
+    run = playbook("auditdb.postgresql.convert_to_partitioned", *given, "-e", "audit_convert_state=reverted")
+    assert run.code == 0, run.output
+    assert database_host.sql(kind, "audit_db") == "r\t500"
+    database_host.sql("DROP TABLE audit.events", "audit_db")
