@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Row, Session
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
@@ -88,6 +89,18 @@ ORDER BY 1
 
 
 @dataclass(frozen=True)
+class PassedOn:
+    """What partition_carry gives a new partition, since PostgreSQL does not."""
+
+    rows: list[tuple[str, Any, Any]]
+    """Kind, what it has, and what it is to have."""
+    storage: dict[str, str]
+    closed: dict[str, str]
+    """Storage parameters of one whose range has ended by ``now``."""
+    now: datetime
+
+
+@dataclass(frozen=True)
 class Table:
     """A table that is partitioned by a range of time."""
 
@@ -109,6 +122,7 @@ class Table:
     standby: bool
     now: datetime
     tablespace: str | None = None
+    passed_on: PassedOn | None = None
 
     @property
     def label(self) -> str:

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_carry import new_statements
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import bound_literal
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition, Range
@@ -64,13 +65,15 @@ def create_statements(table: Table, new: Range) -> list[Any]:
         texts.append("REVOKE ALL ON TABLE {partition} FROM {others}")
     if table.owner != table.creator and not new.detached:
         texts.append("ALTER TABLE {partition} OWNER TO {owner}")
-    if new.rows:
-        texts += MOVE
+    before = [sql.SQL(text).format(**values) for text in texts]
+    # Before it is attached: nobody is to see rows in it that a policy of the table hides.
+    before += new_statements(table, new, values["partition"], like=not fresh)
+    texts = list(MOVE) if new.rows else []
     if not fresh:
         texts.append(f"ALTER TABLE {{parent}} ATTACH PARTITION {{partition}} {bounds}")
     if new.rows:
         texts.append("ALTER TABLE {partition} DROP CONSTRAINT {moved}")
-    return [sql.SQL(text).format(**values) for text in texts]
+    return before + [sql.SQL(text).format(**values) for text in texts]
 
 
 def finalize_statements(table: Table, pending: Sequence[Partition]) -> list[Any]:

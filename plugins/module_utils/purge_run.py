@@ -14,11 +14,11 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table, read_tables
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_history import record
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_look import look_for_departures
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_run import (
     end_departures,
     ends,
-    look_for_departures,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_seal import seal
 from ansible_collections.auditdb.postgresql.plugins.module_utils.purge_look import Found, Purge, read_referring

@@ -87,6 +87,33 @@ options:
         let everything leave.
     type: str
     default: 60 days
+  carry:
+    description:
+      - What is carried from the table to its partitions and kept there, since PostgreSQL does not pass it on.
+      - V(access) takes all rights on a partition from everybody but its owner, so that rows are reached by way of the
+        table, its rights and its policies alone.
+      - V(row_security) is whether policies hold, and the policies. V(columns) is statistics targets, storage,
+        compression and C(n_distinct) of columns. V(triggers) is whether they are enabled. V(comments) are columns'.
+    type: list
+    elements: str
+    choices: [access, columns, comments, owner, replica_identity, row_security, triggers]
+    default: [access, columns, comments, owner, replica_identity, row_security, triggers]
+  storage_parameters:
+    description:
+      - Storage parameters of every partition, such as C(autovacuum_vacuum_scale_factor). PostgreSQL has none for a
+        partitioned table. Others that a partition has are left alone, also those that were declared once.
+    type: dict
+  closed_storage_parameters:
+    description: Those of partitions whose range has ended, besides or instead of O(storage_parameters).
+    type: dict
+  repair_indexes:
+    description:
+      - Whether indexes of partitions that are invalid are rebuilt, and what a stopped C(REINDEX CONCURRENTLY) left is
+        dropped. An index that is being built by another session is left alone.
+      - Where an index of the table is invalid because partitions lack it, as after C(CREATE INDEX ... ON ONLY), it is
+        built on each of them concurrently and attached. One that is the same by definition is adopted.
+    type: bool
+    default: true
   holds:
     description:
       - Table of legal holds. A partition under a hold never leaves.
@@ -198,6 +225,34 @@ created:
     default_rows:
       description: Rows that moved there from the default partition, as counted before.
       type: int
+carried:
+  description: Partitions that were given, or are to be given, what PostgreSQL had not passed on.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    partition:
+      description: Name of the partition.
+      type: str
+    what:
+      description: What differed.
+      type: list
+      elements: str
+repaired:
+  description: Indexes of partitions that were repaired, or are to be.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    partition:
+      description: Name of the partition.
+      type: str
+    index:
+      description: Name of its index.
+      type: str
+    what:
+      description: V(dropped), V(rebuilt), V(built) or V(adopted).
+      type: str
 left:
   description: Partitions that left, in check mode those that would, oldest first.
   returned: success
@@ -318,8 +373,10 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
     sql_diff,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_carry import ASPECTS
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_default import describe_strays
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_look import after, look
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Range
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import (
     declaration,
@@ -328,13 +385,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_repor
     ranges,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import ACTIONS, retention
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_run import (
-    after,
-    archivings,
-    carry_out,
-    look,
-    statements,
-)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_run import archivings, carry_out, statements
 
 
 def check_limits(options: dict[str, Any]) -> None:
@@ -377,6 +428,8 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
         **({"skipped_reason": "this server is a standby"} if result.standby else {}),
         "changed": bool(queries),
         "created": ranges(found.planned.create),
+        "carried": [{"partition": each.partition, "what": each.what} for each in found.carries],
+        "repaired": [{"partition": each.partition, "index": each.index, "what": each.what} for each in found.repairs],
         "left": ranges([Range(each.name, each.lower, each.upper) for each in found.leave]),
         "archived": archived,
         "held": [vars(each) for each in found.holds],
@@ -402,6 +455,10 @@ def main() -> None:
             "keep_at_least": {"type": "int", "default": 2},
             "max_leaving": {"type": "int", "default": 3},
             "clock_lead": {"type": "str", "default": "60 days"},
+            "carry": {"type": "list", "elements": "str", "choices": list(ASPECTS), "default": list(ASPECTS)},
+            "storage_parameters": {"type": "dict"},
+            "closed_storage_parameters": {"type": "dict"},
+            "repair_indexes": {"type": "bool", "default": True},
             "holds": {"type": "str"},
             "archive_directory": {"type": "path"},
             "history": {"type": "str"},

@@ -164,6 +164,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_catalog
 from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_run import Conversion, Step, carry_out, look
 from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_statements import Names
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_carry import ASPECTS, with_new
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table, read_tables
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Plan
@@ -180,6 +181,8 @@ def ahead(session: Session, options: dict[str, Any], names: Names) -> tuple[Tabl
         return None
     if not any(each.name == names.legacy for each in table.partitions):
         return None
+    everything = {"carry": list(ASPECTS), "storage_parameters": None, "closed_storage_parameters": None}
+    table = with_new(session, table, everything, table.now)
     return table, plan_table(table, declaration({**options, "start": None}), options["now"])
 
 

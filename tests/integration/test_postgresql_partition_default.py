@@ -8,7 +8,7 @@ import time
 
 import psycopg2
 import pytest
-from ansible_collections.auditdb.postgresql.plugins.module_utils import partition_run
+from ansible_collections.auditdb.postgresql.plugins.module_utils import partition_look
 
 from .partitions import TABLE, bounds, declare, info, names, refuse
 
@@ -128,14 +128,14 @@ def test_each_row_is_seen_at_all_times_while_it_moves(log):
 
 def test_rows_that_arrive_between_the_look_and_the_attaching_move_too(log, monkeypatch):
     declare(log, premake=0, default_partition=True)
-    true_look = partition_run.look_into_default
+    true_look = partition_look.look_into_default
 
     def late(session, table, create):
         found = true_look(session, table, create)
         log.query("INSERT INTO log (at) VALUES ('2026-12-24')")
         return found
 
-    monkeypatch.setattr(partition_run, "look_into_default", late)
+    monkeypatch.setattr(partition_look, "look_into_default", late)
     declare(log, premake=1, default_partition=True)
     assert log.value("SELECT count(*) FROM log_2026_12") == 2 and rest(log) == []
 

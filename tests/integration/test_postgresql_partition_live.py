@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import psycopg2
 import pytest
-from ansible_collections.auditdb.postgresql.plugins.module_utils import partition_run
+from ansible_collections.auditdb.postgresql.plugins.module_utils import partition_look
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import connect
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import refuse_taken_names
 from ansible_collections.auditdb.postgresql.plugins.modules import postgresql_partition
@@ -23,6 +23,10 @@ OPTIONS = {
     "default_partition": False,
     "retention": None,
     "retention_action": "keep",
+    "carry": ["access", "columns", "comments", "owner", "replica_identity", "row_security", "triggers"],
+    "repair_indexes": True,
+    "storage_parameters": None,
+    "closed_storage_parameters": None,
     "holds": None,
     "history": None,
     "archive_directory": None,
@@ -142,7 +146,7 @@ def test_what_another_run_made_between_two_looks_is_no_unrelated_table(log, monk
             assert declare(log)["changed"]  # looks, too, and is then not late
         refuse_taken_names(session, table, create)
 
-    monkeypatch.setattr(partition_run, "refuse_taken_names", late)
+    monkeypatch.setattr(partition_look, "refuse_taken_names", late)
     session = connect(log.login)
     module = SimpleNamespace(params={**OPTIONS, "premake": 2}, check_mode=check)
     result = postgresql_partition.run(module, session)
@@ -151,7 +155,7 @@ def test_what_another_run_made_between_two_looks_is_no_unrelated_table(log, monk
     assert len(bounds(log)) == 3
 
 
-def test_a_run_that_changes_nothing_is_one_question(log, monkeypatch):
+def test_a_run_that_changes_nothing_is_three_questions(log, monkeypatch):
     declare(log, premake=89)
     session = connect(log.login)
     asked = []
@@ -160,7 +164,7 @@ def test_a_run_that_changes_nothing_is_one_question(log, monkeypatch):
     module = SimpleNamespace(params={**OPTIONS, "premake": 89}, check_mode=False)
     begun = time.monotonic()
     assert not postgresql_partition.run(module, session)["changed"]
-    assert len(asked) == 1 and session.executed == []
+    assert len(asked) == 3 and session.executed == []
     assert time.monotonic() - begun < 0.1  # 10 ms by itself; the machine may be busy
     session.connection.close()
 
