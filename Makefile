@@ -72,7 +72,9 @@ test-quick: lint unit modules ## Lint, unit tests and module tests: within five 
 
 .PHONY: test-long
 test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
-	@echo "No long proof exists yet: docs/proof.md says which are planned."
+	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
+	$(call step,Base images,$(PLAY) molecule/shared/images.yml)
+	$(call step,Long proofs,pytest -q -n 2 --dist loadgroup tests/long)
 
 .PHONY: lint
 lint: .venv/.developed
