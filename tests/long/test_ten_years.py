@@ -117,8 +117,8 @@ class Years:
 
     def check(self, now, held=(), kept_rows=0):
         """Nothing left early or late, nothing is lost, and there are partitions ahead."""
-        oldest = [number for number in range(-START, MONTHS + 24) if month(number + 1) > self.before(now)][0]
-        current = [number for number in range(MONTHS + 24) if month(number + 1) > now][0]
+        oldest = next(number for number in range(-START, MONTHS + 24) if month(number + 1) > self.before(now))
+        current = next(number for number in range(MONTHS + 24) if month(number + 1) > now)
         wanted = [f"log_{month(number):%Y_%m}" for number in range(oldest, current + 4)]
         assert self.standing() == sorted([*held, *wanted]), now
         assert self.count() + self.archived() + self.dropped == self.written, (
