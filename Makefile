@@ -94,6 +94,13 @@ modules: .venv/.developed
 scenario: .venv/.developed ## Run one molecule scenario: make scenario S=default
 	molecule test -s $(S)
 
+.PHONY: bench-partitions
+bench-partitions: .venv/.developed ## Measure partitions beside pg_partman, and write docs/benchmarks.md (half an hour)
+	pip install -q -r benchmarks/requirements.txt
+	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
+	$(call step,Servers,pytest -q tests/integration/test_connection.py)
+	env -u ANSIBLE_STRATEGY python benchmarks/partitions.py
+
 .PHONY: bench
 bench: .venv/.developed ## Measure, side by side with a plain playbook, and write docs/benchmarks.md
 	python benchmarks/compare.py
