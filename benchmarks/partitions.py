@@ -32,7 +32,7 @@ LOOP = """
         login_password: "{{{{ lookup('env', 'PGPASSWORD') }}}}"
         login_db: bench
         query: >-
-          CREATE TABLE IF NOT EXISTS log_{{{{ item }}}} PARTITION OF log
+          CREATE TABLE IF NOT EXISTS part_{{{{ item }}}} PARTITION OF log
           FOR VALUES FROM (timestamptz '2026-11-01Z' + {{{{ item }}}} * interval '1 month')
           TO (timestamptz '2026-11-01Z' + ({{{{ item }}}} + 1) * interval '1 month')
       loop: "{{{{ range(0, {count}) | list }}}}"
