@@ -43,7 +43,7 @@ def create(found: dict[str, Any]) -> list[str]:
             bar = verdict(row["ours"] <= theirs, "at most pg_partman's") if theirs else "works at default settings"
             refused = "refused: out of shared memory" if row["partman refused"] else seconds(theirs)
             rows.append([version, name, str(row["indexes"]), seconds(row["ours"]), refused, ratio, bar])
-            per.setdefault(row["partitions"], row["ours"] / row["partitions"] / (3 + row["indexes"]))
+            per.setdefault(row["partitions"], (row["ours"] / row["partitions"], 3 + row["indexes"]))
         first = figures["create"][0]
         loop = figures["loop"]
         kept = verdict(loop >= 10 * first["ours"], "10 times")
@@ -59,17 +59,11 @@ def create(found: dict[str, Any]) -> list[str]:
             ]
         )
         most, least = max(per), min(per)
-        growth = per[most] / per[least]
+        growth = per[most][0] / per[least][0]
+        relation = growth * per[least][1] / per[most][1]
+        told = f"{growth:.2f} times as long a partition, {relation:.1f} times a table or index"
         rows.append(
-            [
-                version,
-                f"{most:,} beside {least}",
-                "",
-                f"{growth:.2f} times a relation",
-                "",
-                "",
-                verdict(growth <= 2, "2 times"),
-            ]
+            [version, f"{most:,} beside {least}", "", told, "", "", verdict(growth <= 2, "2 times a partition")]
         )
     return lines(rows)
 
