@@ -20,9 +20,9 @@ def seconds(value: float | None) -> str:
     return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.0f} ms"
 
 
-def verdict(kept: bool, bar: str) -> str:
+def verdict(kept: bool, promise: str) -> str:
     """Return a promise, and whether it was kept."""
-    return f"{bar}: {'kept' if kept else 'MISSED'}"
+    return f"{promise}: {'kept' if kept else 'MISSED'}"
 
 
 def lines(rows: list[list[str]]) -> list[str]:
@@ -40,9 +40,9 @@ def create(found: dict[str, Any]) -> list[str]:
             theirs = row["partman"]
             name = f"{row['partitions']:,}" + (", more locks" if row["locks"] == "raised" else "")
             ratio = f"{theirs / row['ours']:.2f}" if theirs else "-"
-            bar = verdict(row["ours"] <= theirs, "at most pg_partman's") if theirs else "works at default settings"
+            promise = verdict(row["ours"] <= theirs, "at most pg_partman's") if theirs else "works at default settings"
             refused = "refused: out of shared memory" if row["partman refused"] else seconds(theirs)
-            rows.append([version, name, str(row["indexes"]), seconds(row["ours"]), refused, ratio, bar])
+            rows.append([version, name, str(row["indexes"]), seconds(row["ours"]), refused, ratio, promise])
             per.setdefault(row["partitions"], (row["ours"] / row["partitions"], 3 + row["indexes"]))
         first = figures["create"][0]
         loop = figures["loop"]

@@ -94,14 +94,9 @@ def again(running: Server) -> list[dict[str, Any]]:
         module(running, "postgresql_partition", **options)
         asked: list[float] = []
         run = Session._run
-
-        def counted(*words: Any, run: Any = run, asked: list[float] = asked) -> Any:
-            with timed(asked):
-                return run(*words)
-
+        Session._run = _timed(run, asked)  # type: ignore[method-assign]
         whole: list[float] = []
         sums = []
-        Session._run = counted  # type: ignore[method-assign]
         try:
             for _round in range(5):
                 asked.clear()
@@ -121,6 +116,14 @@ def again(running: Server) -> list[dict[str, Any]]:
         rows.append(row)
         print(row, flush=True)
     return rows
+
+
+def _timed(run: Any, times: list[float]) -> Any:
+    def timed_run(*words: Any) -> Any:
+        with timed(times):
+            return run(*words)
+
+    return timed_run
 
 
 class Application(threading.Thread):
