@@ -207,6 +207,11 @@ def settle(session: Session, role: str | None) -> None:
         session.query("SELECT pg_catalog.set_config('role', %s, false)", (role,))
 
 
+def refuse_hidden_rows(session: Session) -> None:
+    """Make a row that a policy hides from this login an error (42501), and not a row that is not there."""
+    session.query("SET row_security = off")
+
+
 def with_lock_retries(work: Callable[[], T], *, attempts: int, base: float = 0.1, ceiling: float = 5.0) -> T:
     """Call ``work`` until it gets its locks, waiting a jittered, growing time between attempts.
 

@@ -369,6 +369,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
     CONNECTION_ARGUMENTS,
     Session,
     advisory_lock,
+    refuse_hidden_rows,
     run_module,
     sql_diff,
 )
@@ -404,6 +405,7 @@ def check_limits(options: dict[str, Any]) -> None:
 
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
+    refuse_hidden_rows(session)
     options = module.params
     wanted = declaration(options)
     stay = retention(options)

@@ -157,6 +157,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
     CONNECTION_ARGUMENTS,
     Session,
     advisory_lock,
+    refuse_hidden_rows,
     run_module,
     sql_diff,
 )
@@ -207,6 +208,7 @@ def teller(options: dict[str, Any], conversion: Conversion) -> Any:
 
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
+    refuse_hidden_rows(session)
     options = {**module.params, "room": period(module.params["room"], "room")}
     for name in ("lock_attempts", "most_rows"):
         if options[name] < 1:

@@ -168,6 +168,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
     CONNECTION_ARGUMENTS,
     Session,
     advisory_lock,
+    refuse_hidden_rows,
     run_module,
     sql_diff,
 )
@@ -182,6 +183,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.purge_run impor
 
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
+    refuse_hidden_rows(session)
     options = module.params
     for name in ("batch_rows", "max_leaving", "lock_attempts"):
         if options[name] < 1:

@@ -145,6 +145,19 @@ def start_server(version: int) -> Server:
             time.sleep(0.2)
 
 
+def drop_stale(server: Server) -> None:
+    """Drop the databases of tests that were killed: roles that all databases share could not be dropped otherwise."""
+    with contextlib.closing(server.connect()) as admin, admin.cursor() as cursor:
+        cursor.execute(
+            "SELECT datname FROM pg_database d WHERE starts_with(datname, 'test_') "
+            "AND (pg_stat_file(format('base/%s/PG_VERSION', d.oid))).modification < now() - interval '1 minute' "
+            "AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE datid = d.oid AND backend_type = 'client backend')"
+        )
+        for (name,) in cursor.fetchall():
+            with contextlib.suppress(psycopg2.errors.ObjectInUse, psycopg2.errors.InvalidCatalogName):
+                cursor.execute(f'DROP DATABASE IF EXISTS "{name}"')
+
+
 @pytest.fixture(scope="session", params=[15, 17], ids=["pg15", "pg17"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Server:
     import filelock
@@ -154,7 +167,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if "PYTEST_XDIST_WORKER" in __import__("os").environ:
         shared = shared.parent
     with filelock.FileLock(shared / f"server-{request.param}.lock"):
-        return start_server(request.param)
+        server = start_server(request.param)
+        drop_stale(server)
+        return server
 
 
 @pytest.fixture

@@ -257,3 +257,20 @@ def test_more_rows_than_was_said_do_not_move_back(plain):
     failed = refused(plain, state="reverted", most_rows=4)
     assert "5 rows are in other partitions" in failed["msg"] and kind(plain) == "p"
     assert revert(plain, most_rows=5)["changed"] and plain.value("SELECT count(*) FROM log") == 1805
+
+
+def test_rows_that_a_policy_hides_from_the_owner_are_not_lost(plain, role_prefix):
+    role = f"{role_prefix}owner"
+    plain.query(
+        f"CREATE ROLE {role}; GRANT CREATE, USAGE ON SCHEMA public TO {role}; GRANT ALL ON place TO {role}; "
+        f"ALTER TABLE log OWNER TO {role}; ALTER VIEW recent OWNER TO {role}"
+    )
+    try:
+        convert(plain, session_role=role)
+        plain.query(
+            "INSERT INTO log (at, a) VALUES ('2026-12-24Z', 'hidden'); ALTER TABLE log FORCE ROW LEVEL SECURITY"
+        )
+        failed = refused(plain, state="reverted", session_role=role)
+        assert failed["sqlstate"] == "42501" and plain.value("SELECT count(*) FROM log WHERE a = 'HIDDEN'") == 1
+    finally:
+        plain.query(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
