@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import psycopg2
 import pytest
+import tenacity
 from ansible_collections.auditdb.postgresql.plugins.module_utils.migration_files import load_directory
 
 from .conftest import call_module
@@ -52,7 +54,14 @@ class Audit:
         finally:
             connection.close()
 
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception_type(psycopg2.errors.DependentObjectsStillExist),
+        stop=tenacity.stop_after_delay(90),
+        wait=tenacity.wait_fixed(1),
+        reraise=True,
+    )
     def clean(self) -> None:
+        """Drop what there is; where a test that ends soon still has something of it, when that is gone."""
         for (name,) in self.query("SELECT datname FROM pg_database WHERE datname ~ '^health_'", "postgres"):
             self.query(f'DROP DATABASE "{name}" WITH (FORCE)', "postgres")
         roles = "SELECT rolname FROM pg_roles WHERE rolname ~ '^(audit|health)_' ORDER BY rolname"

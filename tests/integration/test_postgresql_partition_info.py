@@ -220,9 +220,13 @@ def test_statements_that_cannot_prune(year):
             look(year, statements=True)["statements_problem"] == "pg_stat_statements is not in shared_preload_libraries"
         )
         return
-    year.query("SELECT count(*) FROM log WHERE a = 'y'")
-    year.query("SELECT count(*) FROM log WHERE at > '2026-11-01'")
-    found = look(year, statements=True)
+    for _attempt in range(20):  # what others run beside this may push statements out of the view
+        for _call in range(20):
+            year.query("SELECT count(*) FROM log WHERE a = 'y'")
+            year.query("SELECT count(*) FROM log WHERE at > '2026-11-01'")
+        found = look(year, statements=True)
+        if found["recommendations"]:
+            break
     assert len(found["recommendations"]) == 1 and "WHERE a = " in advice(found)["cannot_prune"]["reason"]
 
 
