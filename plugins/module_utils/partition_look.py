@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_histo
     unfinished,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_indexes import Repair, read_repairs
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import floor
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_leave import (
     leave_statements,
     newest_row,
@@ -49,6 +51,18 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_reten
     leaving,
 )
 
+with contextlib.suppress(ImportError):  # run_module reports it
+    from psycopg2 import sql
+
+# Autovacuum analyzes partitions and never their table, so the planner guesses over all of them (PostgreSQL manual,
+# 24.1.3). By the server's clock, not the declared one: so that it is done once an interval.
+ANALYZED = """
+SELECT (SELECT greatest(last_analyze, last_autoanalyze) FROM pg_catalog.pg_stat_all_tables WHERE relid = c.oid) AS at,
+    EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = c.oid AND pg_catalog.pg_relation_size(inhrelid) > 0)
+        AS filled
+FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass(%s)
+"""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -68,6 +82,8 @@ class Found:
     departures: list[Departure]
     """Partitions that left before this run, and whose archive or removal is not complete."""
     holds: list[Hold]
+    analyze: list[Any]
+    """The statement that analyzes the table, where that is due."""
     problem: PostgresqlError | None
     """Why none leaves; it is told at the end, for what is lacking is created all the same."""
 
@@ -82,7 +98,7 @@ def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay
     refuse_taken_names(session, table, [new for new in create if not new.detached])
     create, strays = look_into_default(session, table, create)
     if table.standby:
-        return Found(table, pending, replace(planned, create=[]), [], [], strays, [], [], [], [], None)
+        return Found(table, pending, replace(planned, create=[]), [], [], strays, [], [], [], [], [], None)
     leave, holds, problem = look_for_expired(session, options, table, stay)
     going = leave_statements(session, table, leave, stay.action, options["history"]) if stay else []
     departures, kept = look_for_departures(session, options, table)
@@ -90,10 +106,22 @@ def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay
     now = instant(table, options["now"])
     gone = {(each.schema, each.name) for each in leave}
     carries = [each for each in read_carries(session, table, options, now) if (each.schema, each.partition) not in gone]
+    due = analyze_statements(session, table, wanted.interval) if options["analyze"] else []
     repairs = read_repairs(session, table) if options["repair_indexes"] else []
     if create:
         table = with_new(session, table, options, now)
-    return Found(table, pending, planned, carries, repairs, strays, leave, going, departures, [*holds, *kept], problem)
+    return Found(
+        table, pending, planned, carries, repairs, strays, leave, going, departures, [*holds, *kept], due, problem
+    )
+
+
+def analyze_statements(session: Session, table: Table, interval: str) -> list[Any]:
+    """Return the statement that analyzes a table with rows that was not analyzed since the interval began."""
+    name = sql.Identifier(table.schema, table.name)
+    row = session.query(ANALYZED, (name.as_string(session.connection),))[0]
+    if not row["filled"] or (row["at"] and row["at"] >= floor(table.now, interval)):
+        return []
+    return [sql.SQL("ANALYZE {}").format(name)]
 
 
 def look_for_departures(

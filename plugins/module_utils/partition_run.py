@@ -115,7 +115,7 @@ def statements(session: Session, found: Found) -> list[str]:
     goes = [each for texts in found.going for each in texts]
     carries = [text for each in found.carries for text in each.statements]
     repairs = [text for each in found.repairs for text in each.statements]
-    return [session.render(each) for each in [*ends, *makes, *carries, *repairs, *goes]]
+    return [session.render(each) for each in [*ends, *makes, *carries, *repairs, *goes, *found.analyze]]
 
 
 def archivings(session: Session, options: Mapping[str, Any], found: Found) -> list[str]:
@@ -151,6 +151,8 @@ def carry_out(session: Session, options: Mapping[str, Any], found: Found) -> lis
     for text in (text for each in found.repairs for text in each.statements):
         session.execute(text)  # outside a transaction: these wait for others, and lock out nobody
     let_leave(session, options, found)
+    for text in found.analyze:
+        session.execute(text)
     return end_departures(session, options, found.table)
 
 

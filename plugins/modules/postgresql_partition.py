@@ -106,6 +106,12 @@ options:
   closed_storage_parameters:
     description: Those of partitions whose range has ended, besides or instead of O(storage_parameters).
     type: dict
+  analyze:
+    description:
+      - Whether the table itself is analyzed when it holds rows and was not analyzed since the current interval began.
+        Autovacuum does so with partitions alone. It reads a sample of every partition, whose statistics are made, too.
+    type: bool
+    default: false
   repair_indexes:
     description:
       - Whether indexes of partitions that are invalid are rebuilt, and what a stopped C(REINDEX CONCURRENTLY) left is
@@ -460,6 +466,7 @@ def main() -> None:
             "carry": {"type": "list", "elements": "str", "choices": list(ASPECTS), "default": list(ASPECTS)},
             "storage_parameters": {"type": "dict"},
             "closed_storage_parameters": {"type": "dict"},
+            "analyze": {"type": "bool", "default": False},
             "repair_indexes": {"type": "bool", "default": True},
             "holds": {"type": "str"},
             "archive_directory": {"type": "path"},

@@ -159,3 +159,19 @@ def test_writers_go_on_while_an_index_is_built(log):
         stop.set()
         writer.join()
     assert invalid(log) == [] and log.value("SELECT count(*) FROM log WHERE at = '2026-11-24Z'") == count[0] > 0
+
+
+def test_the_table_is_analyzed_once_an_interval(log):
+    would = declare(log, check=True, analyze=True)
+    assert would["queries"] == ['ANALYZE "public"."log"']
+    assert log.value("SELECT count(*) FROM pg_statistic WHERE starelid = 'log'::regclass") == 0
+    assert declare(log, analyze=True)["executed_queries"] == would["queries"]
+    assert log.value("SELECT count(*) FROM pg_statistic WHERE starelid = 'log'::regclass AND stainherit") > 0
+    log.query("SELECT pg_stat_force_next_flush()")
+    assert not declare(log, analyze=True)["changed"] and not declare(log)["changed"]
+
+
+def test_a_table_without_rows_is_not_analyzed(database):
+    database.query(TABLE)
+    declare(database)
+    assert not declare(database, analyze=True)["changed"]

@@ -24,6 +24,7 @@ OPTIONS = {
     "retention": None,
     "retention_action": "keep",
     "carry": ["access", "columns", "comments", "owner", "replica_identity", "row_security", "triggers"],
+    "analyze": False,
     "repair_indexes": True,
     "storage_parameters": None,
     "closed_storage_parameters": None,
