@@ -2,373 +2,234 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Convert a table step by step, each of which a killed run may have left behind; or go back."""
+"""Look at a table, then take the steps that lead to a partitioned one. Each leaves a table that works."""
 
 from __future__ import annotations
 
 import contextlib
-import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from ansible_collections.auditdb.postgresql.plugins.module_utils import convert_aside
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session, with_lock_retries
-from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_catalog import (
-    Attached,
-    read_attached,
-    refusals,
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_catalog import Subject, quoted, read_subject
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_dress import locks
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_obstacles import (
+    Obstacle,
+    obstacles,
+    of_key,
+    refuse,
+    warnings,
+)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_plan import (
+    CHECK,
+    Origin,
+    check_serves,
+    check_upper,
+    choose_boundary,
+    index_serves,
+    is_aside,
+    legacy_name,
+    names,
+    origin,
+    partitioned,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_statements import (
-    KEY_WAS,
-    RANGE_CHECK,
-    Names,
-    bound,
-    key_index,
-    no_longer_aside,
-    revert,
-    set_aside,
+    add_check,
+    analyze,
+    build_index,
+    drop_check,
+    drop_index,
+    kept_indexes,
     swap,
-    take_back,
+    validate_check,
 )
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_steps import Found, Step, alone, locked
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import (
-    floor,
-    following,
-    parse_bound,
-    parse_instant,
-)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_carry import EVERYTHING, with_new
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import KINDS, TAKEN
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import instant_of, parse_instant
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration, Range
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import plan_table
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import Period
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_statements import create_statements
 
 with contextlib.suppress(ImportError):  # run_module reports it
     from psycopg2 import sql
 
-BATCH_ROWS = 10_000
-CHECKED = re.compile(r"< (?P<upper>'[^']+')")
-LEGACY = """
-SELECT x.relname AS index, y.relname AS of_partition
-FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
-JOIN pg_catalog.pg_inherits h ON h.inhparent = i.indexrelid
-JOIN pg_catalog.pg_class y ON y.oid = h.inhrelid
-JOIN pg_catalog.pg_index c ON c.indexrelid = y.oid AND c.indrelid = pg_catalog.to_regclass(%(legacy)s)
-WHERE i.indrelid = pg_catalog.to_regclass(%(table)s)
-"""
+
+def look_at_plain(
+    session: Session, options: Mapping[str, Any], subject: Subject, wanted: Declaration, room: Period
+) -> Found:
+    """Return what makes the plain table a partitioned one; raise where it cannot be, naming everything at once."""
+    key = options["key"]
+    problems = obstacles(subject, key)
+    boundary = None
+    if subject.kind == "r" and subject.owned and not list(of_key(subject, key)):
+        try:
+            boundary = find_boundary(session, options, subject, room)
+        except PostgresqlError as error:
+            if error.sqlstate:
+                raise
+            problems.append(Obstacle(error.message, error.remedy))
+    if boundary is None:
+        refuse(subject, [*problems, *taken(session, subject, origin(subject, key, subject.now), [])])
+        raise PostgresqlError(f"table: there is no place to cut {subject.label}")  # never: each reason is an obstacle
+    table = partitioned(subject, key, boundary, default=options["default_partition"])
+    planned = plan_table(table, wanted, options["now"])
+    made = [Range(each.name, each.lower, each.upper, default=True) for each in table.partitions if each.default]
+    problems += convert_aside.obstacles(session, options, subject, boundary)
+    problems += taken(session, subject, origin(subject, key, boundary), [*made, *planned.create])
+    refuse(subject, problems)
+    table = with_new(session, table, EVERYTHING, table.now)
+    steps = [
+        *index_steps(session, subject, key),
+        *check_steps(session, options, subject, boundary),
+        swap_step(session, options, subject, boundary),
+    ]
+    creates = [session.render(each) for new in planned.create for each in create_statements(table, new)]
+    later = [("create partitions", creates)] if creates else []
+    later.append(("analyze", [session.render(analyze(subject))]))
+    if options["split"]:
+        later.append(("split", [f"-- split {subject.label} into partitions of one {options['interval']}"]))
+    said = warnings(subject, key, bool(options["split"]))
+    return Found(subject, boundary, steps, [*made, *planned.create], said, later)
 
 
-@dataclass
-class Step:
-    """One step: what it is called, its statements, and how they are run."""
-
-    name: str
-    statements: list[Any]
-    run: Callable[[], None]
-    seconds: float | None = None
-
-
-@dataclass
-class Conversion:
-    """What there is, and the steps that are left."""
-
-    names: Names
-    found: Attached
-    upper: datetime | None
-    steps: list[Step] = field(default_factory=list)
-    locked_seconds: float | None = None
+def find_boundary(session: Session, options: Mapping[str, Any], subject: Subject, room: Period) -> datetime:
+    """Return where the table is cut. Rows are looked at where no earlier run's check has looked at them."""
+    key = options["key"]
+    now = parse_instant(options["now"], "now") if options["now"] else subject.now
+    check = subject.constraint(CHECK)
+    upper = check_upper(check, key)
+    if check and upper and check["valid"] and upper > now:
+        return upper
+    latest = newest(session, subject, key, aside=options["default_partition"])
+    boundary = choose_boundary(now, latest, options, room, upper)
+    return upper if upper and check_serves(check, key, boundary, now) else boundary
 
 
-def look(session: Session, options: Mapping[str, Any], names: Names) -> Conversion:
-    """Return the steps that are left until the table is as wanted; raise where it cannot be."""
-    found = read_attached(session, names.schema, names.table)
-    if found is None:
-        raise PostgresqlError(f"table: '{options['table']}' does not exist", sqlstate="42P01")
-    if found.shape["kind"] not in ("r", "p"):
-        raise PostgresqlError(f"table: '{found.label}' is not a table", sqlstate="42809")
-    legacy = read_attached(session, names.schema, names.legacy)
-    converted = found.shape["kind"] == "p"
-    if options["state"] == "reverted":
-        back = Conversion(names, found, None)
-        if found.shape["standby"]:
-            return back
-        back.steps = _steps_back(session, options, back, legacy) if converted else _steps_undo(session, options, back)
-        return back
-    if converted or found.shape["standby"]:
-        return Conversion(names, found, None)
-    _refuse(session, options, names, found, legacy)
-    upper = _upper(options, found)
-    conversion = Conversion(names, found, upper)
-    conversion.steps = _steps(session, options, conversion)
-    return conversion
-
-
-def _refuse(
-    session: Session, options: Mapping[str, Any], names: Names, found: Attached, legacy: Attached | None
-) -> None:
-    wrong = refusals(found, options["key"], (RANGE_CHECK, names.key))
-    if legacy is not None:
-        wrong.append((f"there is a table {legacy.label} already", "rename it"))
-    if not wrong and not options["default_partition"]:
-        upper = bound(_upper(options, found), _type(found, options["key"]))
-        statement = sql.SQL("SELECT count(*) AS rows FROM {} WHERE {} >= {}").format(
-            names.identifier(names.table), sql.Identifier(options["key"]), upper
+def newest(session: Session, subject: Subject, key: str, *, aside: bool) -> datetime | None:
+    """Return the time of the newest row; raise where rows have no time, or one without end that is not put aside."""
+    table = sql.Identifier(subject.schema, subject.name)
+    column = subject.column(key)
+    nulls = sql.SQL("EXISTS (SELECT FROM {} WHERE {} IS NULL)" if column and not column["not_null"] else "false")
+    row = session.query(
+        sql.SQL("SELECT " + "max({key})::text AS newest, {nulls} AS nulls FROM {table}").format(
+            key=sql.Identifier(key), table=table, nulls=nulls.format(table, sql.Identifier(key))
         )
-        late = session.query(statement)[0]["rows"]
-        if late:
-            wrong.append((f"{late} rows are from {_upper(options, found)} or later", "give default_partition: true"))
-    if wrong:
-        raise PostgresqlError(
-            f"{found.label} cannot be converted: " + "; ".join(what for what, _remedy in wrong),
-            remedy="; ".join(f"{what}: {remedy}" for what, remedy in wrong),
-            refused=[{"reason": what, "remedy": remedy} for what, remedy in wrong],
-        )
-
-
-def _type(found: Attached, key: str) -> str:
-    column = found.column(key)
-    return str(column["type"]) if column else ""
-
-
-def _check(found: Attached) -> Any:
-    return next((each for each in found.constraints if each["name"] == RANGE_CHECK), None)
-
-
-def _upper(options: Mapping[str, Any], found: Attached) -> datetime:
-    """Return up to when the old table holds rows: a boundary that is no nearer than ``room``.
-
-    The one that a run before this chose, as long as there is half of that room left.
-    """
-    now = parse_instant(options["now"], "now") if options["now"] else found.now
-    room: Period = options["room"]
-    check = _check(found)
-    if check:
-        chosen = CHECKED.search(check["definition"])
-        if chosen and now + (now - room.before(now)) / 2 < (upper := parse_bound(chosen["upper"])):
-            return upper
-    upper = following(floor(now, options["interval"]), options["interval"])
-    while room.before(upper) < now:
-        upper = following(upper, options["interval"])
-    return upper
-
-
-def _steps(session: Session, options: Mapping[str, Any], conversion: Conversion) -> list[Step]:
-    names, found, key = conversion.names, conversion.found, options["key"]
-    assert_upper = bound(conversion.upper or found.now, _type(found, key))
-    table = names.identifier(names.table)
-    check, primary = _check(found), found.primary_key
-    stale = check and not _holds(check, conversion)
-    triggered = any(each["name"] == names.trigger for each in found.triggers)
-    steps = []
-
-    def together(name: str, texts: list[Any]) -> None:
-        steps.append(Step(name, texts, lambda: _together(session, options, texts)))
-
-    def alone(name: str, texts: list[Any]) -> None:
-        steps.append(Step(name, texts, lambda: _alone(session, options, texts)))
-
-    if options["default_partition"] and (not triggered or stale):
-        together("set absurd times aside", set_aside(names, found, key, assert_upper))
-    if stale:
-        together(
-            "drop the old check",
-            [sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, sql.Identifier(RANGE_CHECK))],
-        )
-    if not check or stale:
-        if options["default_partition"]:
-            move = _move_aside(names, found, key, assert_upper)
-            steps.append(Step("move absurd times aside", [move], lambda: _until_none(session, move)))
-        together(
-            "check the range",
-            [
-                sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} < {}) NOT VALID").format(
-                    table, sql.Identifier(RANGE_CHECK), sql.Identifier(key), assert_upper
-                )
-            ],
-        )
-    if not check or stale or not check["valid"]:
-        alone(
-            "validate the check",
-            [sql.SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(table, sql.Identifier(RANGE_CHECK))],
-        )
-    if primary and key not in primary["columns"]:
-        built = next((each for each in found.indexes if each["name"] == names.key), None)
-        if not built or not built["valid"]:
-            drop = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(names.identifier(names.key))
-            build = key_index(names, names.table, [*primary["columns"], key])
-            alone("build the key", [drop, build] if built else [build])
-    texts = _swap_texts(session, conversion, options)
-    steps.append(Step("swap", texts, lambda: _swap(session, options, conversion)))
-    return steps
-
-
-def _move_aside(names: Names, found: Attached, key: str, upper: Any) -> Any:
-    """Return the statement that moves a batch of the rows that are beyond the range."""
-    return sql.SQL(
-        "WITH gone AS (DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {key} >= {upper} "
-        "LIMIT {most})) RETURNING {columns}) INSERT INTO {aside} ({columns}) SELECT {columns} FROM gone"
-    ).format(
-        table=names.identifier(names.table),
-        key=sql.Identifier(key),
-        upper=upper,
-        most=sql.Literal(BATCH_ROWS),
-        columns=sql.SQL(", ").join(map(sql.Identifier, found.columns)),
-        aside=names.identifier(names.aside),
-    )
-
-
-def _holds(check: Any, conversion: Conversion) -> bool:
-    chosen = CHECKED.search(check["definition"])
-    return bool(chosen) and parse_bound(chosen["upper"]) == conversion.upper  # type: ignore[index]
-
-
-def _swap_texts(session: Session, conversion: Conversion, options: Mapping[str, Any]) -> list[Any]:
-    found = conversion.found
-    upper = bound(conversion.upper or found.now, _type(found, options["key"]))
-    return swap(
-        conversion.names, _without_helpers(found, conversion.names), options["key"], upper,
-        aside=options["default_partition"], restart=_next_value(session, found),
-    )  # fmt: skip
-
-
-def _without_helpers(found: Attached, names: Names) -> Attached:
-    return replace(found, triggers=[each for each in found.triggers if each["name"] != names.trigger])
-
-
-def _next_value(session: Session, found: Attached) -> int | None:
-    """Return the next value of the identity's sequence."""
-    if not found.identity or not found.sequence:
+    )[0]
+    if row["nulls"]:
+        raise PostgresqlError(f"rows have no {key}", remedy=f"give them one: UPDATE ... WHERE {key} IS NULL")
+    if aside:
         return None
-    row = session.query(sql.SQL("SELECT last_value, is_called FROM {}").format(sql.SQL(found.identity["sequence"])))[0]
-    return int(row["last_value"]) + (int(found.sequence["increment"]) if row["is_called"] else 0)
+    if row["newest"] == "infinity":
+        raise PostgresqlError(f"rows have infinity as {key}", remedy="give them a time that comes")
+    return instant_of(row["newest"]) if row["newest"] and not row["newest"].endswith(("BC", "-infinity")) else None
 
 
-def _swap(session: Session, options: Mapping[str, Any], conversion: Conversion) -> None:
-    """Swap the tables in one short transaction; what hangs on the table is read again under its lock."""
-    names = conversion.names
+def taken(session: Session, subject: Subject, before: Origin, create: Sequence[Range]) -> list[Obstacle]:
+    """Return the names that will be needed and that something else has."""
+    mine = names(subject.name)
+    needed = {mine.legacy, mine.index, *(each.name for each in create)}
+    needed |= {legacy_name(each["name"], subject.name) for each in kept_indexes(subject, before)}
+    needed |= {legacy_name(each["name"], subject.name) for each in [*subject.statistics, *subject.sequences]}
+    if any(each.default for each in create) and not is_aside(subject):
+        needed.add(mine.aside)
+    if subject.index(mine.index):  # built by an earlier run
+        needed -= {mine.index}
+    rows = session.query(TAKEN, {"schema": subject.schema, "table": subject.name, "names": sorted(needed)})
+    return [
+        Obstacle(
+            f"the name {row['name']} is needed, and is that of {KINDS.get(row['kind'], 'another relation')}",
+            f"rename {row['name']}",
+        )
+        for row in rows
+    ]
 
-    def work() -> None:
-        with session.transaction():
-            session.query("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (options["lock_timeout"],))
-            session.query(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names.identifier(names.table)))
-            begun = time.monotonic()
-            found = read_attached(session, names.schema, names.table)
-            if found is None or refusals(found, options["key"], (RANGE_CHECK, names.key)):
-                raise PostgresqlError(f"{options['table']} changed meanwhile", remedy="run this again")
-            texts = _swap_texts(session, replace(conversion, found=found), options)
-            session.execute(";\n".join(session.render(each) for each in texts))
-        conversion.locked_seconds = round(time.monotonic() - begun, 4)
 
-    with_lock_retries(work, attempts=options["lock_attempts"])
+def index_steps(session: Session, subject: Subject, key: str) -> list[Step]:
+    """Return what builds the index of the new primary key, anew where an earlier run was interrupted in it."""
+    mine = names(subject.name)
+    primary = subject.primary_key
+    if primary is None or key in primary["columns"]:
+        return []
+    columns = [*primary["columns"], key]
+    built = subject.index(mine.index)
+    if index_serves(built, columns):
+        return []
+    steps = [alone(session, "drop index", drop_index(subject.schema, mine.index))] if built else []
+    text = build_index(subject.schema, subject.name, mine.index, columns, primary["included"])
+    return [*steps, alone(session, "build index", text)]
 
 
-def _steps_undo(session: Session, options: Mapping[str, Any], back: Conversion) -> list[Step]:
-    """Return what removes the traces of a conversion that was not completed."""
-    names, found = back.names, back.found
-    texts: list[Any] = []
-    if any(each["name"] == names.trigger for each in found.triggers):
-        texts += no_longer_aside(names)
-    if _check(found):
-        table = names.identifier(names.table)
-        texts.append(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(table, sql.Identifier(RANGE_CHECK)))
-    if read_attached(session, names.schema, names.aside):
-        texts += take_back(names, found)
-    steps = [Step("undo", texts, lambda: _together(session, options, texts))] if texts else []
-    if any(each["name"] == names.key for each in found.indexes):
-        drop = [sql.SQL("DROP INDEX CONCURRENTLY {}").format(names.identifier(names.key))]
-        steps.append(Step("drop the key", drop, lambda: _alone(session, options, drop)))
+def check_steps(session: Session, options: Mapping[str, Any], subject: Subject, boundary: datetime) -> list[Step]:
+    """Return what makes the check that spares the reading of the rows while the table is locked.
+
+    Last of all that is prepared, for rows from the boundary on are refused as long as it is there, or put aside.
+    """
+    check = subject.constraint(CHECK)
+    steps: list[Step] = []
+    serves = check is not None and check_upper(check, options["key"]) == boundary
+    if options["default_partition"] and not (serves and is_aside(subject)):
+        steps += convert_aside.prepare_steps(session, options, subject, boundary)
+    if check and not serves:
+        steps.append(locked(session, options, "drop check", drop_check(subject.schema, subject.name)))
+    if not serves:
+        steps.append(locked(session, options, "add check", add_check(subject, options["key"], boundary)))
+    if not (serves and check and check["valid"]):
+        steps.append(alone(session, "validate check", validate_check(subject)))
     return steps
 
 
-def _steps_back(session: Session, options: Mapping[str, Any], back: Conversion, legacy: Attached | None) -> list[Step]:
-    """Return what makes the legacy partition the table again."""
-    names, found = back.names, back.found
-    if legacy is None or not legacy.shape["partition"]:
-        raise PostgresqlError(
-            f"{found.label} has no partition {names.legacy}", remedy="it was not converted by this module: leave it"
-        )
-    if found.incoming:
-        refer = ", ".join(f"{each['referencing']} ({each['name']})" for each in found.incoming)
-        raise PostgresqlError(f"tables refer to {found.label}: {refer}", remedy="drop these keys")
-    parent, child = names.identifier(names.table), names.identifier(names.legacy)
-    rows = session.query(
-        sql.SQL("SELECT count(*) AS rows FROM {} WHERE tableoid <> {}::regclass").format(
-            parent, sql.Literal(child.as_string(session.connection))
-        )
-    )[0]["rows"]
-    if rows > options["most_rows"]:
-        raise PostgresqlError(
-            f"{rows} rows are in other partitions of {found.label}, and would move under a lock",
-            remedy=f"give most_rows: {rows}, if that may take as long as it takes",
-        )
-    was = _key_was(legacy)
-    steps = []
-    if was and not any(each["name"] == names.key and each["valid"] for each in legacy.indexes):
-        texts = [
-            sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(names.identifier(names.key)),
-            key_index(names, names.legacy, was),
-        ]
-        steps.append(Step("build the key", texts, lambda: _alone(session, options, texts)))
-    shown = _revert_texts(session, back, was)
-    steps.append(Step("swap back", shown, lambda: _swap_back(session, options, back, was)))
-    return steps
+def swap_step(session: Session, options: Mapping[str, Any], subject: Subject, boundary: datetime) -> Step:
+    """Return the one transaction in which the table is locked for everybody."""
+    key = options["key"]
+    name = quoted(session, subject.schema, subject.name)
+    first = [session.render(each) for each in locks(subject)]
+    aside = bool(options["default_partition"])
 
-
-def _key_was(legacy: Attached) -> list[str] | None:
-    primary = legacy.primary_key
-    said = (primary or {}).get("comment") or ""
-    return said.removeprefix(KEY_WAS).split(",") if said.startswith(KEY_WAS) else None
-
-
-def _revert_texts(session: Session, back: Conversion, was: list[str] | None) -> list[Any]:
-    names = back.names
-    values = {
-        "table": names.identifier(names.table).as_string(session.connection),
-        "legacy": names.identifier(names.legacy).as_string(session.connection),
-    }
-    indexes = {row["index"]: row["of_partition"] for row in session.query(LEGACY, values)}
-    return revert(names, back.found, indexes, was, _next_value(session, back.found))
-
-
-def _swap_back(session: Session, options: Mapping[str, Any], back: Conversion, was: list[str] | None) -> None:
-    names = back.names
-
-    def work() -> None:
+    def once() -> float:
         with session.transaction():
             session.query("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (options["lock_timeout"],))
-            session.query(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(names.identifier(names.table)))
+            session.execute(";\n".join(first))
             begun = time.monotonic()
-            found = read_attached(session, names.schema, names.table)
-            texts = _revert_texts(session, replace(back, found=found or back.found), was)
-            session.execute(";\n".join(session.render(each) for each in texts))
-        back.locked_seconds = round(time.monotonic() - begun, 4)
+            now = read_subject(session, name)  # what others granted, made or dropped until the lock
+            if now is None or now.oid != subject.oid:
+                raise PostgresqlError(f"{subject.label} was replaced meanwhile", remedy="run this again")
+            refuse(now, [*obstacles(now, key), *unprepared(now, key, boundary, aside=aside)])
+            before = origin(now, key, boundary)
+            session.execute(";\n".join(session.render(each) for each in swap(now, before, aside=aside)))
+            refuse_built(session, now, before)
+        return time.monotonic() - begun
 
-    with_lock_retries(work, attempts=options["lock_attempts"])
-
-
-def _together(session: Session, options: Mapping[str, Any], texts: list[Any]) -> None:
-    def work() -> None:
-        with session.transaction():
-            session.query("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (options["lock_timeout"],))
-            session.execute(";\n".join(session.render(each) for each in texts))
-
-    with_lock_retries(work, attempts=options["lock_attempts"])
+    texts = swap(subject, origin(subject, key, boundary), aside=aside)
+    queries = [*first, *(session.render(each) for each in texts)]
+    return Step("swap", queries, lambda _tell: with_lock_retries(once, attempts=options["lock_attempts"]))
 
 
-def _alone(session: Session, options: Mapping[str, Any], texts: list[Any]) -> None:
-    """Run statements outside a transaction. They wait for others, and lock out nobody."""
-    for text in texts:
-        session.execute(text)
+def unprepared(subject: Subject, key: str, boundary: datetime, *, aside: bool) -> list[Obstacle]:
+    """Return what was prepared and is gone: without it, the table would be locked for as long as it is read."""
+    check = subject.constraint(CHECK)
+    missing = []
+    if check is None or not check["valid"] or check_upper(check, key) != boundary:
+        missing.append(Obstacle(f"constraint {CHECK} was changed meanwhile", "run this again"))
+    if is_aside(subject) != aside:
+        missing.append(Obstacle("what puts rows aside was changed meanwhile", "run this again"))
+    primary, built = subject.primary_key, subject.index(names(subject.name).index)
+    if primary and key not in primary["columns"] and not index_serves(built, [*primary["columns"], key]):
+        missing.append(Obstacle("the index of the new primary key was changed meanwhile", "run this again"))
+    return missing
 
 
-def _until_none(session: Session, text: Any) -> None:
-    while session.execute(text):
-        pass
-
-
-def carry_out(conversion: Conversion, tell: Callable[[Step], None]) -> None:
-    """Take each step; ``tell`` is called before and after, with ``seconds`` then."""
-    for step in conversion.steps:
-        tell(step)
-        begun = time.monotonic()
-        step.run()
-        step.seconds = round(time.monotonic() - begun, 3)
-        tell(step)
+def refuse_built(session: Session, subject: Subject, before: Origin) -> None:
+    """Raise, and so undo the swap, where it had to build indexes because those of the old table did not match."""
+    wanted = len(kept_indexes(subject, before)) + (before.key_name is not None)
+    count = session.query("SELECT count(*) AS n FROM pg_catalog.pg_index WHERE indrelid = %s", (subject.oid,))[0]["n"]
+    if count != wanted:
+        raise PostgresqlError(
+            f"indexes of {subject.label} do not match those of a partitioned table: {count} instead of {wanted}",
+            remedy="compare the indexes, and make those that differ anew",
+        )

@@ -42,6 +42,8 @@ ASPECTS = {
     "triggers": ("trigger",),
 }
 
+EVERYTHING = {"carry": list(ASPECTS), "storage_parameters": None, "closed_storage_parameters": None}
+
 
 @dataclass(frozen=True)
 class Carry:

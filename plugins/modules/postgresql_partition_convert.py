@@ -8,75 +8,105 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: postgresql_partition_convert
-short_description: Make a table with data a partitioned one while the application writes
+short_description: Make a plain table with rows a partitioned one, while others write
 version_added: "0.1.0"
 description:
-  - The table becomes a partition, C(NAME_legacy), of a new table that takes its name. No row is copied. It is held in
-    an exclusive lock for the moment of the swap alone; what takes time is done before, with nobody locked out.
-  - The primary key is kept, with the column of time added to it, as PostgreSQL demands of partitioned tables. Numbers
-    go on where they were. Indexes, constraints, outgoing foreign keys, triggers, rights, row security, comments,
-    publications, replica identity, the identity or the serial's sequence, and views are carried over.
+  - Makes a plain table one that is partitioned by RANGE on a column of time. The old table becomes its first partition,
+    named C(TABLE_legacy), which holds all times before a boundary. Rows are neither copied nor moved.
+  - What takes time (an index for the primary key, a check of all rows) is prepared while everybody reads and writes.
+    One short transaction, in which the table is locked, does the rest.
+  - The primary key gets the partition key as its last column. Defaults, identity and sequences, checks, foreign keys,
+    indexes, extended statistics, triggers, row security, rights, owner, comments, publications and views are carried
+    over, and no id is used twice.
   - What cannot be carried over is refused before anything changes, all of it at once, each with its remedy.
-  - Whatever a killed run leaves, the table is usable, and the next run goes on; V(reverted) undoes it.
+  - A run that was killed at any moment leaves a table that works. The next run goes on; O(state=reverted) goes back.
 options:
   table:
     description: The table, with its schema.
     type: str
     required: true
   key:
-    description: The column of time that it is partitioned by.
+    description: Its column of time, of type C(timestamptz), C(timestamp) or C(date).
     type: str
     required: true
   interval:
-    description: Length of the partitions to come.
+    description: Length of the partitions after the first. Weeks begin on Monday.
     type: str
     choices: [hour, day, week, month, quarter, year]
     default: month
   premake:
-    description: How many intervals after the current one get a partition.
+    description: How many intervals after the current one have a partition.
     type: int
     default: 6
   default_partition:
     description:
-      - Whether the table gets a default partition, for rows of any time. Rows beyond the partition of the old table
-        are put aside while the conversion goes on, and are in the default partition after it.
-      - Without it, a table with such rows is refused, and new ones are while the conversion goes on.
+      - Whether the table gets a default partition, for rows of any time, as in
+        M(auditdb.postgresql.postgresql_partition).
+      - No row is refused for its time then, whenever it comes. From the check of the rows to the swap, new rows from
+        the boundary or later are put aside, where nobody reads them, and rows that are there move aside as well; the
+        swap puts them into the table. Their triggers for each row before INSERT fire again then.
     type: bool
     default: false
   room:
     description:
-      - How far ahead the old table must reach at least. It ends at the first boundary of an interval that is no nearer.
+      - How far the boundary is ahead of now at least, e.g. C(7 days) or C(12 hours). It is the first beginning of an
+        interval from then on, and later where rows of the next O(premake) intervals are there already.
+      - From the check of the rows to the swap, rows from the boundary or later are refused without
+        O(default_partition), also where a run was killed in between. Give more than a conversion may take.
+      - An UPDATE that sets a row's time beyond the boundary is refused meanwhile in any case.
     type: str
-    default: 1 day
-  most_rows:
-    description: How many rows of other partitions V(reverted) may move back, which it does under the exclusive lock.
+    default: 7 days
+  split:
+    description:
+      - Whether the first partition is then split into partitions of one interval, and C(TABLE_earlier) for all times
+        before the oldest row. Its rows are copied beside it in batches while others read and write, and what changes
+        meanwhile is copied again. In one short transaction the new partitions take its place, so that readers see each
+        row once at any time.
+      - The old table stays beside them as C(TABLE_legacy), detached, until somebody drops it. There is no way back
+        then.
+      - Needs a primary key, and room for a second copy of the rows. A run that was killed is gone on with.
+    type: bool
+    default: false
+  batch_rows:
+    description:
+      - About how many rows O(split) copies in one transaction, and how many that changed last it may copy while the
+        table is locked.
+      - How many rows of other partitions the way back may move while the table is locked, and how many rows from
+        beyond the boundary a swap may.
     type: int
-    default: 100000
+    default: 10000
+  progress:
+    description:
+      - Table that gets a row for each step, for others to look at while it is taken, with C(table_name), C(step),
+        C(message), C(rows_done), C(rows_expected), C(rows_per_second), C(seconds_left), C(started_at), C(updated_at)
+        and C(ended_at). It is created where it does not exist, in the schema of O(table) unless it has one.
+      - How far an index is, C(pg_stat_progress_create_index) tells.
+    type: str
   now:
     description: The current instant, for tests. The server's clock when not given.
     type: str
   lock_timeout:
-    description: How long a statement may wait for a lock, as PostgreSQL writes it.
+    description:
+      - How long a statement may wait for a lock, as PostgreSQL writes durations. Others wait behind it.
+      - As long as it is shorter than the server's C(deadlock_timeout) (1 s by default), this module gives up before
+        PostgreSQL would end one of two that wait for each other.
     type: str
-    default: 2s
+    default: 500ms
   lock_attempts:
-    description: How often a transaction is tried that did not get its locks, with growing, jittered pauses.
+    description: How often a transaction that lost a lock is tried, with growing, jittered pauses.
     type: int
     default: 10
   wait:
     description: Seconds to wait for another run to end.
     type: float
     default: 60
-  progress:
-    description:
-      - File that gets a line of JSON as each step begins and ends, with C(table), C(step), C(number), C(of), C(at) and
-        C(seconds). C(pg_stat_progress_create_index) shows how far the index is.
-    type: path
   state:
     description:
-      - V(present) converts. A table that is partitioned already is left alone.
-      - V(reverted) makes the old table the table again, with the rows of the other partitions, or removes what a
-        conversion that was not completed has left.
+      - V(present) makes the table a partitioned one. One that is partitioned by O(key) already gets the partitions it
+        lacks.
+      - V(reverted) makes it the plain table that it was, as long as its first partition is there. Rows of the other
+        partitions move back; where there are more than O(batch_rows), nothing happens. What an interrupted conversion
+        prepared is removed.
     type: str
     choices: [present, reverted]
     default: present
@@ -90,66 +120,138 @@ attributes:
 requirements:
   - tenacity (Debian package C(python3-tenacity))
 notes:
-  - Uniqueness of the old key alone is no more enforced over all partitions; PostgreSQL has no such index.
-  - Plans that other sessions prepared are made again by PostgreSQL, and find the new table.
-  - The method, and what others take for it, is measured in the project's C(docs/benchmarks.md).
+  - Refused are incoming foreign keys, materialized views, functions, policies and columns of other tables that are
+    bound to the table or its row type, rules, unique indexes without O(key), exclusion constraints, deferrable keys,
+    checks that are not valid or NO INHERIT, inheritance, unlogged tables, replica identities that are an index,
+    subscriptions, and publications without C(publish_via_partition_root). Functions whose text only names the table
+    find the new one.
+  - The old primary key alone is no longer kept unique, so C(ON CONFLICT (id)) has to become C(ON CONFLICT (id, key)).
+    Numbers from a sequence stay unique.
+  - Row triggers see the name of a partition in C(TG_TABLE_NAME). Rights on the first partition itself are revoked.
+    Storage parameters stay with it alone.
+  - Building the index waits for transactions that began before. A session that is idle in a transaction keeps it from
+    ending, and nobody else.
+  - A standby is left alone; RV(skipped_reason) says so.
 seealso:
   - module: auditdb.postgresql.postgresql_partition
+  - module: auditdb.postgresql.postgresql_partition_info
 author:
   - The auditdb.postgresql authors (@auditdb)
 """
 
 EXAMPLES = r"""
-- name: Partition the log by month
+- name: See what would be done, and what is in the way
+  auditdb.postgresql.postgresql_partition_convert:
+    login_db: audit_db
+    table: audit.audit_log
+    key: timestamp
+    session_role: audit_owner
+  check_mode: true
+  diff: true
+
+- name: Partition the table by month from the next month on
   auditdb.postgresql.postgresql_partition_convert:
     login_db: audit_db
     table: audit.audit_log
     key: timestamp
     interval: month
-    default_partition: true
+    premake: 6
+    progress: audit.partition_progress
+    session_role: audit_owner
+
+- name: Split the rows of the past into months as well
+  auditdb.postgresql.postgresql_partition_convert:
+    login_db: audit_db
+    table: audit.audit_log
+    key: timestamp
+    split: true
+    session_role: audit_owner
+
+- name: Go back to the plain table
+  auditdb.postgresql.postgresql_partition_convert:
+    login_db: audit_db
+    table: audit.audit_log
+    key: timestamp
+    state: reverted
     session_role: audit_owner
 """
 
 RETURN = r"""
+legacy:
+  description: Name of the partition that is the old table; null where there is none, as after O(split).
+  returned: success
+  type: str
+boundary:
+  description: First instant that it does not hold, ISO 8601 in UTC; null where there is none.
+  returned: success
+  type: str
+created:
+  description: Partitions that were created, in check mode those that would be.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the partition.
+      type: str
+    from:
+      description: First instant that it holds, ISO 8601 in UTC.
+      type: str
+    to:
+      description: First instant that it does not hold; both are null for the default partition.
+      type: str
+    default_rows:
+      description: Rows that moved there from the default partition.
+      type: int
 steps:
-  description: The steps that were taken, in check mode those that would be.
-  returned: always
+  description: What was done, in order; in check mode what would be.
+  returned: success
   type: list
   elements: dict
   contains:
     step:
-      description: What it does.
+      description: Name of the step, such as V(build index) or V(swap).
       type: str
     seconds:
-      description: How long it took; null in check mode.
+      description: How long it took, with waiting and every attempt; not in check mode.
+      type: float
+    locked_seconds:
+      description:
+        - How long the table was locked for everybody, at most; from when the lock was had to the end of the commit.
+          Only of a swap.
       type: float
 locked_seconds:
-  description: How long the table was in an exclusive lock, from getting it to the commit; null where it was not.
-  returned: always
+  description: The longest of them.
+  returned: success
   type: float
-legacy:
-  description: Name of the partition that holds the old rows.
-  returned: always
-  type: str
-legacy_until:
-  description: Up to when it holds rows, ISO 8601; null where nothing was converted.
-  returned: always
+obstacles:
+  description: All that keeps the table from being converted, or from going back.
+  returned: on failure, where it is refused
+  type: list
+  elements: dict
+  contains:
+    what:
+      description: What it is.
+      type: str
+    remedy:
+      description: What can be done about it.
+      type: str
+skipped_reason:
+  description: Why nothing was done.
+  returned: on a standby
   type: str
 queries:
-  description: SQL of all steps.
-  returned: always
+  description: SQL that leads to what is declared. Rows for O(progress) are not among it.
+  returned: success
   type: list
   elements: str
 executed_queries:
-  description: SQL that was executed, one entry a transaction.
+  description: SQL that was executed, one entry a transaction or round trip.
   returned: always
   type: list
   elements: str
 """
 
-import json
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -157,93 +259,65 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
     CONNECTION_ARGUMENTS,
     Session,
     advisory_lock,
-    refuse_hidden_rows,
     run_module,
     sql_diff,
 )
-from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_catalog import split_name
-from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_run import Conversion, Step, carry_out, look
-from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_statements import Names
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_after import look_at_partitioned, take
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_back import look_back
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_catalog import quoted, read_subject, resolve
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_plan import check_options, names
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_progress import Progress
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_run import look_at_plain
+from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_steps import Found
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_carry import ASPECTS, with_new
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table, read_tables
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Plan
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import declaration, plan_table
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import declaration, ranges
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import period
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_run import create
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_statements import create_statements
 
 
-def ahead(session: Session, options: dict[str, Any], names: Names) -> tuple[Table, Plan] | None:
-    """Return what lacks after the old table's partition; None where the table was not converted by this module."""
-    table = read_tables(session, [options["table"]])[0]
-    if not isinstance(table, Table) or table.standby or options["state"] == "reverted":
-        return None
-    if not any(each.name == names.legacy for each in table.partitions):
-        return None
-    everything = {"carry": list(ASPECTS), "storage_parameters": None, "closed_storage_parameters": None}
-    table = with_new(session, table, everything, table.now)
-    return table, plan_table(table, declaration({**options, "start": None}), options["now"])
-
-
-def teller(options: dict[str, Any], conversion: Conversion) -> Any:
-    """Return what writes each step's beginning and end into the file of option ``progress``."""
-
-    def tell(step: Step) -> None:
-        if not options["progress"]:
-            return
-        line = {
-            "table": conversion.found.label,
-            "step": step.name,
-            "number": conversion.steps.index(step) + 1,
-            "of": len(conversion.steps),
-            "at": datetime.now(UTC).isoformat(),
-            "seconds": step.seconds,
-        }
-        with Path(options["progress"]).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-    return tell
+def look(session: Session, options: dict[str, Any], name: str) -> Found:
+    """Return what there is under the name, and the steps that lead from there to what is declared."""
+    subject = read_subject(session, name)
+    if subject is None:
+        raise PostgresqlError(f"table: '{options['table']}' does not exist", sqlstate="42P01")
+    wanted = declaration({**options, "start": None})
+    if options["state"] == "reverted":
+        return look_back(session, options, subject)
+    if subject.kind == "p":
+        return look_at_partitioned(session, options, subject, wanted)
+    return look_at_plain(session, options, subject, wanted, period(options["room"], "room"))
 
 
 def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
-    refuse_hidden_rows(session)
-    options = {**module.params, "room": period(module.params["room"], "room")}
-    for name in ("lock_attempts", "most_rows"):
-        if options[name] < 1:
-            raise PostgresqlError(f"{name}: {options[name]} is less than 1", remedy="give 1 or more")
-    names = Names(*split_name(session, options["table"]))
-    conversion = look(session, options, names)
-    queries = render(session, conversion, ahead(session, options, names))
-    if queries and not module.check_mode:
-        with advisory_lock(session, f"partitions of {conversion.found.label}", options["wait"]):
-            conversion = look(session, options, names)  # what another run did while this one waited
-            queries = render(session, conversion, ahead(session, options, names))
-            carry_out(conversion, teller(options, conversion))
-            made = ahead(session, options, names)
-            if made:  # takes no lock that anybody notices
-                create(session, options, *made)
-    standby = conversion.found.shape["standby"]
+    options = module.params
+    check_options(options)
+    name = resolve(session, options["table"])
+    if name is None:
+        raise PostgresqlError(f"table: '{options['table']}' does not exist", sqlstate="42P01")
+    full = quoted(session, *name)
+    found = look(session, options, full)
+    standby = found.subject.standby
+    steps = [{"step": each} for each in found.names]
+    if found.steps and not standby and not module.check_mode:
+        with advisory_lock(session, f"partitions of {found.subject.label}", options["wait"]):
+            found = look(session, options, full)  # what another run did while this one waited
+            progress = Progress(session, found.subject, options["progress"])
+            steps = take(session, lambda: look(session, options, full), progress)
+    for warning in found.warnings:
+        module.warn(warning)
+    queries = [] if standby else found.queries
     return {
         **({"skipped_reason": "this server is a standby"} if standby else {}),
         "changed": bool(queries),
-        "steps": [{"step": each.name, "seconds": each.seconds} for each in conversion.steps],
-        "locked_seconds": conversion.locked_seconds,
-        "legacy": f"{names.schema}.{names.legacy}",
-        "legacy_until": conversion.upper.isoformat() if conversion.upper else None,
+        "legacy": names(found.subject.name).legacy if found.boundary else None,
+        "boundary": found.boundary.isoformat() if found.boundary else None,
+        "created": [] if standby else ranges(found.create),
+        "steps": [] if standby else steps,
+        "locked_seconds": max((each.get("locked_seconds", 0.0) for each in steps), default=0.0),
         "queries": queries,
         "executed_queries": session.executed,
-        "diff": sql_diff(queries, f"{conversion.found.label}"),
+        "diff": sql_diff(queries, f"definition of {found.subject.label}"),
     }
-
-
-def render(session: Session, conversion: Conversion, made: tuple[Table, Plan] | None) -> list[str]:
-    """Return the SQL of all steps, and of partitions that a killed run did not get to."""
-    texts = [text for step in conversion.steps for text in step.statements]
-    if made:
-        texts += [text for new in made[1].create for text in create_statements(made[0], new)]
-    return [session.render(text) for text in texts]
 
 
 def main() -> None:
@@ -255,13 +329,14 @@ def main() -> None:
             "interval": {"type": "str", "choices": list(INTERVALS), "default": "month"},
             "premake": {"type": "int", "default": 6},
             "default_partition": {"type": "bool", "default": False},
-            "room": {"type": "str", "default": "1 day"},
-            "most_rows": {"type": "int", "default": 100000},
+            "room": {"type": "str", "default": "7 days"},
+            "split": {"type": "bool", "default": False},
+            "batch_rows": {"type": "int", "default": 10000},
+            "progress": {"type": "str"},
             "now": {"type": "str"},
-            "lock_timeout": {"type": "str", "default": "2s"},
+            "lock_timeout": {"type": "str", "default": "500ms"},
             "lock_attempts": {"type": "int", "default": 10},
             "wait": {"type": "float", "default": 60},
-            "progress": {"type": "path"},
             "state": {"type": "str", "choices": ["present", "reverted"], "default": "present"},
         },
         supports_check_mode=True,

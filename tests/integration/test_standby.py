@@ -30,6 +30,7 @@ STOP = "/usr/lib/postgresql/$VERSION/bin/pg_ctl -D /tmp/standby -m immediate sto
 @pytest.fixture
 def standby(database) -> Iterator[dict[str, object]]:
     """Clone the server into a standby that streams, and return how to log in to the test's database there."""
+    database.query("CREATE TABLE plain (at timestamptz NOT NULL)")
     database.query("CREATE TABLE log (at timestamptz NOT NULL) PARTITION BY RANGE (at)")
     container = docker.from_env().containers.get(f"auditdb-modules-{database.version}")
     with filelock.FileLock(Path(tempfile.gettempdir()) / f"auditdb-standby-{database.version}.lock"):
@@ -79,6 +80,12 @@ def test_a_standby_is_left_alone(database, standby, tmp_path):
     assert left["executed_queries"] == [] and left["queries"] == []
     info = database.module("postgresql_partition_info", **{**standby, "tables": [{"table": "log", "premake": 1}]})
     assert len(info["tables"][0]["missing"]) == 2
+
+    for state in ("present", "reverted"):
+        given = {**standby, "table": "plain", "key": "at", "state": state}
+        plain = database.module("postgresql_partition_convert", **given)
+        assert plain["changed"] is False and "standby" in plain["skipped_reason"]
+        assert plain["executed_queries"] == [] and plain["queries"] == [] and plain["created"] == []
 
     looked = database.module(
         "postgresql_check", **{**standby, "checks": [{"name": "a", "query": "SELECT 1 WHERE false"}]}

@@ -120,4 +120,9 @@ def test_a_table_with_data_is_converted_and_back(database_host, playbook):
     run = playbook("auditdb.postgresql.convert_to_partitioned", *given, "-e", "audit_convert_state=reverted")
     assert run.code == 0, run.output
     assert database_host.sql(kind, "audit_db") == "r\t500"
-    database_host.sql("DROP TABLE audit.events", "audit_db")
+    run = playbook("auditdb.postgresql.convert_to_partitioned", *given, "-e", "audit_convert_split=true")
+    assert run.code == 0 and "exchange" in run.text, run.output
+    assert database_host.sql(kind, "audit_db") == "p\t500"
+    count = "SELECT count(*) >= 20 FROM pg_inherits WHERE inhparent = 'audit.events'::regclass"
+    assert database_host.sql(count, "audit_db") == "t"
+    database_host.sql("DROP TABLE audit.events, audit.events_legacy", "audit_db")
