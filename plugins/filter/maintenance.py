@@ -70,6 +70,25 @@ def purged_rows(results: Sequence[Mapping[str, Any]]) -> list[Row]:
     return rows
 
 
+def copied_rows(results: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return a row for each table whose closed partitions are copied into the archive, and stay."""
+    rows = []
+    for each in results:
+        name = f"{each['item']['table']} is in the archive as its policies want it"
+        if "copied" not in each:
+            rows.append(_row("copies", name, [_why(each)], failed=True))
+            continue
+        done = [
+            f"copied {one['partition']}"
+            + ("" if one["archive"] is None else f": {one['rows']} rows to {one['archive']}")
+            for one in each["copied"]
+        ]
+        if each["waiting"]:
+            done.append(f"{each['waiting']} partitions are left to the next runs")
+        rows.append(_row("copies", f"{name} ({each['copies']} partitions)", done))
+    return rows
+
+
 def seal_rows(results: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Return a row for each table whose closed partitions are sealed."""
     rows = []
@@ -121,10 +140,11 @@ def found_rows(result: Mapping[str, Any]) -> list[Row]:
 
 
 def maintenance_rows(found: Mapping[str, Any]) -> list[Row]:
-    """Return all rows from the results of the steps, by name: partitions, purged, sealed, verified, found."""
+    """Return all rows from the results of the steps, by name: partitions, purged, copied, sealed, verified, found."""
     return [
         *kept_rows(found["partitions"]),
         *purged_rows(found["purged"]),
+        *copied_rows(found["copied"]),
         *seal_rows(found["sealed"]),
         *verified_rows(found["verified"]),
         *found_rows(found["found"]),

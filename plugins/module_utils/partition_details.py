@@ -24,6 +24,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import instant
 
 DAY = timedelta(days=1)
+COPY = "copy"
+"""The action of a row of the history that tells of a partition that stays."""
 SEALED_AFTER = timedelta(days=7)
 """The default of postgresql_partition_seal's ``after``."""
 STATES = (
@@ -66,6 +68,13 @@ def add_details(session: Session, table: Table, report: dict[str, Any], options:
     for hold, organization in holds_on(session, table, table.partitions, options["holds"]):
         about = {"number": hold.number, "reason": hold.reason, "owner": hold.owner, "organization": organization}
         holds.setdefault(hold.partition, []).append(about)
+    # The newest that is complete; a record without an archive is one that a run has not come to the end of.
+    copies = {
+        (row["from"], row["to"]): {name: row[name] for name in ("archive", "rows", "sha256")}
+        | {"archived_at": _text(row["archived_at"])}
+        for row in known.departures
+        if row["action"] == COPY and row["archived_at"]
+    }
     for each in report["partitions"]:
         part = by_name[each["name"]]
         each.update(known.parts[part.name])
@@ -74,6 +83,7 @@ def add_details(session: Session, table: Table, report: dict[str, Any], options:
         seal = known.seals.get((part.lower, part.upper))
         each["seal"] = {**seal, "sealed_at": _text(seal["sealed_at"])} if seal else None
         each["held"] = holds.get(part.name, [])
+        each["copy"] = copies.get((part.lower, part.upper))
         each["states"] = _states(part, each, now, bool(options["seals"]), part.name in report["expired"])
     report["schema"], report["key"] = table.schema, table.key
     report["headroom_days"] = _days_until(report["covered_until"], now)
@@ -109,6 +119,7 @@ def _departures(known: Insight) -> list[dict[str, Any]]:
     return [
         {name: _text(value) if isinstance(value, datetime) else value for name, value in row.items()}
         for row in known.departures
+        if row["action"] != COPY
     ]
 
 

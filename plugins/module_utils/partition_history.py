@@ -38,7 +38,8 @@ SELECT id, partition_schema AS schema, partition_name AS name, time_from, time_t
     pg_catalog.to_regclass(pg_catalog.quote_ident(partition_schema) || '.' || pg_catalog.quote_ident(partition_name))
         IS NULL AS lost,
     (SELECT count(*) FROM {history} AS b WHERE b.partition_schema = h.partition_schema
-        AND b.partition_name = h.partition_name AND b.archived_at IS NOT NULL AND b.id <> h.id) AS before
+        AND b.partition_name = h.partition_name AND b.action = h.action AND b.archived_at IS NOT NULL
+        AND b.id <> h.id) AS before
 FROM {history} AS h WHERE table_name = %s AND action = 'archive' AND dropped_at IS NULL ORDER BY time_from
 """
 ARCHIVED = """

@@ -245,6 +245,11 @@ tables:
           description: The holds on it, as C(number), C(reason), C(owner) and C(organization), null for all.
           type: list
           elements: dict
+        copy:
+          description:
+            - The archive that holds a copy of it, from O(history), as C(archive), C(rows), C(sha256) and C(archived_at);
+              null without one.
+          type: dict
     missing:
       description:
         - Partitions that the declaration calls for, as C(name), C(from), C(to) and C(default_rows), the rows that the

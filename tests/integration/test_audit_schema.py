@@ -932,6 +932,11 @@ BREAKS = {
         "ALTER TABLE audit.partition_seal DROP CONSTRAINT partition_seal_previous_id_key",
         "DROP INDEX audit.partition_seal_partition_idx",
     ],
+    "0012": [
+        "ALTER TABLE audit.partition_history DROP CONSTRAINT partition_history_action_check",
+        "ALTER TABLE audit.partition_history DROP CONSTRAINT partition_history_action_check, "
+        "ADD CONSTRAINT partition_history_action_check CHECK (action IN ('detach', 'drop', 'archive'))",
+    ],
 }
 
 

@@ -91,7 +91,7 @@ def test_somebody_without_rights_sees_it_too(log, role_prefix):
 def year(database):
     """Months from January on; rows of two classes in each that has begun, but for March."""
     database.query("CREATE SCHEMA audit")
-    for name in ("0009_legal_hold", "0010_partition_history", "0011_partition_seal"):
+    for name in ("0009_legal_hold", "0010_partition_history", "0011_partition_seal", "0012_partition_copy"):
         database.query((MIGRATIONS / f"{name}.sql").read_text())
     database.query(TABLE.replace("a text", "a text, organization_id text"))
     database.query("CREATE INDEX log_a ON log (a)")

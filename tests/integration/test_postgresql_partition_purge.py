@@ -41,7 +41,7 @@ def log(database):
     database.query(TABLES)
     for name in ("0003_audit_retention_policy", "0006_seed_retention_policies", "0009_legal_hold"):
         database.query((MIGRATIONS / f"{name}.sql").read_text())
-    for name in ("0010_partition_history", "0011_partition_seal"):
+    for name in ("0010_partition_history", "0011_partition_seal", "0012_partition_copy"):
         database.query((MIGRATIONS / f"{name}.sql").read_text())
     for table in ("log", "checks"):
         declare(database, table=table, start="2026-05-01", now=NOW)

@@ -142,7 +142,7 @@ def years(database, tmp_path, request):
     database.query(TABLE)
     for name in ("0003_audit_retention_policy", "0006_seed_retention_policies", "0009_legal_hold"):
         database.query((MIGRATIONS / f"{name}.sql").read_text())
-    for name in ("0010_partition_history", "0011_partition_seal"):
+    for name in ("0010_partition_history", "0011_partition_seal", "0012_partition_copy"):
         database.query((MIGRATIONS / f"{name}.sql").read_text())
     years = Years(database, tmp_path, request.param)
     database.module("postgresql_partition", table="log", premake=3, default_partition=True, now=BEGIN.isoformat())

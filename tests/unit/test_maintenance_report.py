@@ -24,6 +24,14 @@ GOOD = {
             "archived": [{"partition": "x", "rows": 3}],
         }
     ],
+    "copied": [
+        {
+            "item": ITEM,
+            "copied": [{"partition": "b_2025_11", "archive": "a.b_2025_11.stays", "rows": 9}],
+            "copies": 1,
+            "waiting": 2,
+        }
+    ],
     "sealed": [{"item": ITEM, "sealed": [{"partition": "b_2026_10"}]}],
     "verified": [{"item": ITEM, "verified": [{"partition": "b_2026_09", "status": "intact"}]}],
     "found": {"tables": [{"table": "a.b", "problem": None, "partitions": [{"size_bytes": 1 << 20}], "headroom": 6}]},
@@ -43,6 +51,8 @@ def test_what_was_done_is_told():
         "archived x: 3 rows",
         "made b_2027_05",
         "b_2019_01 left",
+        "copied b_2025_11: 9 rows to a.b_2025_11.stays",
+        "2 partitions are left to the next runs",
         "sealed b_2026_10",
         "(1 partitions)",
         "1 partitions, 6 of them",

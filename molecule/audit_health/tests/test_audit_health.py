@@ -58,7 +58,7 @@ BREAKS = {
         ["migration conflicts"],
     ),
     "a pending migration": (
-        "DELETE FROM audit.schema_migrations WHERE version = '0011'",
+        "DELETE FROM audit.schema_migrations WHERE version = '0012'",
         None,
         ["every migration is applied"],
     ),

@@ -75,11 +75,22 @@ def test_old_months_leave_into_the_archive_the_referring_table_first(filled, pla
         for each in gone:
             assert filled.sql(f"SELECT to_regclass('audit.{table}_{each}') IS NULL", "audit_db") == "t"
             filled.run("test", "-s", f"{ARCHIVES}/audit.{table}_{each}.copy.zst")
-    left = "SELECT count(*), bool_and(archived_at IS NOT NULL AND dropped_at IS NOT NULL) FROM audit.partition_history"
+    left = (
+        "SELECT count(*), bool_and(archived_at IS NOT NULL AND dropped_at IS NOT NULL) FROM audit.partition_history "
+        "WHERE action = 'archive'"
+    )
     assert filled.sql(left, "audit_db") == f"{3 * len(gone)}\tt"
     assert filled.run("stat", "-c", "%a %U", ARCHIVES).strip() == "750 postgres"
+    # Twelve months are copied in a run, oldest first: all that ended 30 days ago, and stay, in two.
+    oldest = f"copied audit_log_{month(KEEP)}: "
+    assert oldest in run.text and "partitions are left to the next runs" in run.text
+    assert maintain(playbook, "archive").changed == 1
     again = maintain(playbook, "archive")
     assert again.code == 0 and again.changed == 0, again.output
+    filled.run("test", "-s", f"{ARCHIVES}/audit.audit_log_{month(KEEP)}.stays.copy.zst")
+    young = filled.sql("SELECT now() - date_trunc('month', now()) < '30 days'", "audit_db") == "t"
+    newest_due = month(2 if young else 1)
+    assert filled.sql(f"SELECT bool_and(archived_at IS NOT NULL) FROM audit.audit_log_{newest_due}", "audit_db") == "t"
     newest = max((scenario / "inventory/.state/evidence/maintenance").glob("*.json"))
     kept = json.loads(newest.read_text())
     assert kept["verdict"] == "ok" and len(kept["seals"]) >= 2 * MONTHS - 2

@@ -1,0 +1,12 @@
+-- audit.partition_history also tells of partitions that were copied into an archive and stay (module
+-- postgresql_partition_copy). Every row before it is as the new rule wants it.
+
+ALTER TABLE audit.partition_history
+    DROP CONSTRAINT partition_history_action_check,
+    ADD CONSTRAINT partition_history_action_check CHECK (action IN ('detach', 'drop', 'archive', 'copy'));
+
+COMMENT ON TABLE audit.partition_history IS
+    'Every partition that left its table or was copied into an archive, and where its rows are';
+COMMENT ON COLUMN audit.partition_history.action IS
+    'detach (stays as a table), drop, archive (dropped once its archive was read back), or copy (archived, and stays)';
+COMMENT ON COLUMN audit.partition_history.left_at IS 'When it left; of a copy, when it was begun';
