@@ -247,8 +247,8 @@ tables:
           elements: dict
         copy:
           description:
-            - The archive that holds a copy of it, from O(history), as C(archive), C(rows), C(sha256) and C(archived_at);
-              null without one.
+            - The archive that holds a copy of it, from O(history), as C(archive), C(rows), C(sha256) and
+              C(archived_at); null without one.
           type: dict
     missing:
       description:
