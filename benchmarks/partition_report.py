@@ -94,8 +94,9 @@ def live(found: dict[str, Any]) -> list[str]:
             kept = verdict(one["worst"] <= 0.25, "200 ms lock_timeout + 50 ms") if tool == "ours" else ""
             took = seconds(one["seconds"])
             rows.append([version, "1,000 partitions leave", tool, took, seconds(one["worst"]), "", "", kept])
-        for tool in ("ours", "partman"):
+        for tool in ("ours", "split", "partman"):
             one = figures["convert"][tool]
+            what = "its old rows split by month" if tool == "split" else "table converted"
             kept = ""
             if tool == "ours":
                 good = one["locked"] <= 0.1 and one["seconds"] * 4 <= figures["convert"]["partman"]["seconds"]
@@ -103,7 +104,16 @@ def live(found: dict[str, Any]) -> list[str]:
             wal = f"{one['wal_bytes'] / 1e9:.2f} GB"
             locked = seconds(one["locked"]) if one["locked"] else ""
             rows.append(
-                [version, "table converted", tool, seconds(one["seconds"]), seconds(one["worst"]), locked, wal, kept]
+                [
+                    version,
+                    what,
+                    tool.replace("split", "ours"),
+                    seconds(one["seconds"]),
+                    seconds(one["worst"]),
+                    locked,
+                    wal,
+                    kept,
+                ]
             )
     return lines(rows)
 

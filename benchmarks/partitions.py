@@ -217,8 +217,9 @@ def convert(running: Server) -> dict[str, Any]:
         f"repeat('x', 100) FROM generate_series(1, {ROWS}) AS n; CREATE INDEX log_at ON log (at); "
         "CREATE INDEX log_a ON log (a, at); ANALYZE log"
     )
-    for tool in ("ours", "partman"):
-        running.fresh(plain)
+    for tool in ("ours", "split", "partman"):
+        if tool != "split":  # of what was converted before
+            running.fresh(plain)
         running.sql("CHECKPOINT")
         wal = running.sql("SELECT pg_current_wal_lsn()")[0][0]
         application = Application(running)
@@ -226,9 +227,9 @@ def convert(running: Server) -> dict[str, Any]:
         times: list[float] = []
         locked = None
         with timed(times):
-            if tool == "ours":
+            if tool != "partman":
                 done = module(running, "postgresql_partition_convert", table="log", key="at", premake=2,
-                              lock_timeout="200ms", lock_attempts=100)  # fmt: skip
+                              lock_timeout="200ms", lock_attempts=100, split=tool == "split")  # fmt: skip
                 locked = done["locked_seconds"]
             else:
                 # As pg_partman's guide has it: the new table takes the name, rows are moved from the old one.

@@ -202,7 +202,7 @@ def connect(options: Mapping[str, Any]) -> Session:
 def settle(session: Session, role: str | None) -> None:
     """Give the session the settings and the role that this collection's SQL counts on."""
     # Bounds and timestamps must not depend on the server's, the role's or the client's own settings.
-    # To compile a query on the catalog takes seconds where the table has thousands of partitions, to run it milliseconds.
+    # To compile a query on the catalog takes seconds where a table has thousands of partitions; running it is quick.
     session.query(
         "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET client_min_messages = 'warning'; SET jit = off"
     )

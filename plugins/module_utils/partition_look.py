@@ -107,7 +107,7 @@ def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay
     gone = {(each.schema, each.name) for each in leave}
     carries = [each for each in read_carries(session, table, options, now) if (each.schema, each.partition) not in gone]
     due = analyze_statements(session, table, wanted.interval) if options["analyze"] else []
-    repairs = read_repairs(session, table) if options["repair_indexes"] else []
+    repairs = read_repairs(session, table, leave) if options["repair_indexes"] else []
     if create:
         table = with_new(session, table, options, now)
     return Found(

@@ -25,6 +25,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_histo
     drop,
     drop_statements,
 )
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_indexes import repair
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_look import Found, after, look_for_departures
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import (
     Plan,
@@ -114,8 +115,8 @@ def statements(session: Session, found: Found) -> list[str]:
     makes = [each for new in found.planned.create for each in create_statements(found.table, new)]
     goes = [each for texts in found.going for each in texts]
     carries = [text for each in found.carries for text in each.statements]
-    repairs = [text for each in found.repairs for text in each.statements]
-    return [session.render(each) for each in [*ends, *makes, *carries, *repairs, *goes, *found.analyze]]
+    repairs = [each.statement for each in found.repairs]
+    return [session.render(each) for each in [*ends, *makes, *carries, *goes, *repairs, *found.analyze]]
 
 
 def archivings(session: Session, options: Mapping[str, Any], found: Found) -> list[str]:
@@ -148,9 +149,8 @@ def carry_out(session: Session, options: Mapping[str, Any], found: Found) -> lis
     carry(session, options, found.carries)
     if found.planned.create:  # an index that a new partition is replicated by has a name only now
         carry(session, options, read_carries(session, after(found), options, instant(found.table, options["now"])))
-    for text in (text for each in found.repairs for text in each.statements):
-        session.execute(text)  # outside a transaction: these wait for others, and lock out nobody
     let_leave(session, options, found)
+    repair(session, options, found.repairs)
     for text in found.analyze:
         session.execute(text)
     return end_departures(session, options, found.table)

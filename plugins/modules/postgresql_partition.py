@@ -257,7 +257,7 @@ repaired:
       description: Name of its index.
       type: str
     what:
-      description: V(dropped), V(rebuilt), V(built) or V(adopted).
+      description: V(dropped), V(rebuilt), V(built), V(adopted) or V(validated).
       type: str
 left:
   description: Partitions that left, in check mode those that would, oldest first.
@@ -382,6 +382,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_carry import ASPECTS
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_default import describe_strays
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_indexes import describe_repairs
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_look import after, look
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Range
@@ -437,7 +438,7 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
         "changed": bool(queries),
         "created": ranges(found.planned.create),
         "carried": [{"partition": each.partition, "what": each.what} for each in found.carries],
-        "repaired": [{"partition": each.partition, "index": each.index, "what": each.what} for each in found.repairs],
+        "repaired": describe_repairs(found.repairs),
         "left": ranges([Range(each.name, each.lower, each.upper) for each in found.leave]),
         "archived": archived,
         "held": [vars(each) for each in found.holds],

@@ -5,9 +5,17 @@ from __future__ import annotations
 import threading
 import time
 
+import psycopg2
 import pytest
 
-from .partitions import TABLE, declare
+from .partitions import TABLE, declare, refuse
+
+MONTHS = ("2026_11", "2026_12", "2027_01")
+INDEXES = """
+SELECT t.relname::text, i.relname::text, indisvalid, h.inhparent::regclass::text
+FROM pg_index JOIN pg_class i ON i.oid = indexrelid JOIN pg_class t ON t.oid = indrelid
+LEFT JOIN pg_inherits h ON h.inhrelid = indexrelid WHERE t.relname LIKE 'log%' AND NOT indisprimary ORDER BY 1, 2
+"""
 
 INVALID = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{}'::regclass"
 
@@ -18,6 +26,14 @@ def log(database):
     database.query("CREATE INDEX log_a ON log (a)")
     declare(database)
     database.query("INSERT INTO log (at, a) SELECT '2026-11-23Z', n::text FROM generate_series(1, 1000) AS n")
+    return database
+
+
+@pytest.fixture
+def bare(database):
+    database.query(TABLE)
+    declare(database)
+    database.query("INSERT INTO log (at, a) SELECT '2026-12-05', n FROM generate_series(1, 1000) AS n")
     return database
 
 
@@ -93,7 +109,8 @@ def test_a_stopped_building_is_gone_on_with(log):
         holder.rollback()
     holder.close()
     assert len(invalid(log)) == 2, "the one of the table, and the one that was being built"
-    assert sorted(each["what"] for each in repair(log)) == ["adopted", "built", "built", "rebuilt"]
+    # The one that was being built is rebuilt, and adopted in the end.
+    assert sorted(each["what"] for each in repair(log)) == ["adopted", "built", "built"]
 
 
 def end_building(log, function):
@@ -175,3 +192,87 @@ def test_a_table_without_rows_is_not_analyzed(database):
     database.query(TABLE)
     declare(database)
     assert not declare(database, analyze=True)["changed"]
+
+
+def interrupt(database, statement):
+    """Run a concurrent build that is cut off while it waits for a transaction that began before."""
+    holder = database.server.connect(database.name)
+    holder.autocommit = False
+    holder.set_session(isolation_level="REPEATABLE READ")
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM log")
+    database.query("SET statement_timeout = '300ms'")
+    with pytest.raises(psycopg2.errors.QueryCanceled):
+        database.query(statement)
+    database.query("RESET statement_timeout")
+    holder.close()
+
+
+def test_what_was_attached_while_it_was_not_valid_is_looked_at_again(bare):
+    bare.query("CREATE INDEX log_a_idx ON ONLY log (a)")
+    interrupt(bare, "CREATE INDEX CONCURRENTLY log_2026_12_a_idx ON log_2026_12 (a)")
+    for month in MONTHS:
+        if month != "2026_12":
+            bare.query(f"CREATE INDEX log_{month}_a_idx ON log_{month} (a)")
+        bare.query(f"ALTER INDEX log_a_idx ATTACH PARTITION log_{month}_a_idx")
+    assert bare.query(INDEXES)[0] == ("log", "log_a_idx", False, None)
+    assert repair(bare) == [
+        {"partition": "log_2026_12", "index": "log_2026_12_a_idx", "what": "rebuilt"},
+        {"partition": "log_2026_11", "index": "log_2026_11_a_idx", "what": "validated"},
+    ]
+
+
+@pytest.mark.parametrize(("kind", "columns"), [("PRIMARY KEY", "at, b"), ("UNIQUE", "b, at")])
+def test_the_index_of_a_constraint_is_completed_with_its_constraint(database, kind, columns):
+    database.query("CREATE TABLE log (at timestamptz NOT NULL, b int NOT NULL) PARTITION BY RANGE (at)")
+    declare(database)
+    database.query(f"ALTER TABLE ONLY log ADD CONSTRAINT log_key {kind} ({columns})")
+    database.query(f"CREATE UNIQUE INDEX plain ON log_2026_12 ({columns})")  # of no constraint, so it will not do
+    assert not database.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 'log_key'::regclass")
+    made = declare(database)
+    assert [each["what"] for each in made["repaired"]] == ["built"] * 3
+    assert database.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 'log_key'::regclass")
+    assert not declare(database)["changed"]
+    constraints = (
+        "SELECT count(*) FROM pg_constraint WHERE conparentid = (SELECT oid FROM pg_constraint WHERE conname = %s)"
+    )
+    assert database.value(constraints, ("log_key",)) == 3
+    declare(database, premake=3)
+    assert not declare(database, premake=3)["changed"]
+
+
+def test_readers_and_writers_go_on_and_a_transaction_that_does_not_end_is_told(bare):
+    bare.query("CREATE INDEX log_a_idx ON ONLY log (a)")
+    holder = bare.server.connect(bare.name)
+    holder.autocommit = False
+    holder.cursor().execute("INSERT INTO log (at) VALUES ('2026-11-05')")
+    failed = refuse(bare, wait=0.5)
+    assert failed["sqlstate"] == "55P03" and "a transaction that began before" in failed["msg"]
+    bare.query("SET lock_timeout = '1s'")
+    bare.query("INSERT INTO log (at) VALUES ('2026-11-06'), ('2026-12-06')")
+    holder.rollback()
+    made = declare(bare)
+    assert made["repaired"][0] == {"partition": "log_2026_11", "index": "log_2026_11_a_idx", "what": "adopted"}
+    assert all(row[2] for row in bare.query(INDEXES)) and not declare(bare)["changed"]
+
+
+def test_a_partition_that_leaves_gets_no_index(bare):
+    bare.query("CREATE INDEX log_a_idx ON ONLY log (a)")
+    options = {"retention": "1 hour", "retention_action": "detach", "now": "2026-12-20T00:00:00Z", "keep_at_least": 1}
+    made = declare(bare, premake=1, **options)
+    assert [each["name"] for each in made["left"]] == ["log_2026_11"]
+    assert {each["partition"] for each in made["repaired"]} == {"log_2026_12", "log_2027_01"}
+    assert bare.query(INDEXES)[0] == ("log", "log_a_idx", True, None)
+    assert not declare(bare, premake=1, **options)["changed"]
+
+
+def test_duplicates_are_told_and_their_leftovers_cleared_away(bare):
+    bare.query("INSERT INTO log (at, a) VALUES ('2026-12-05', 'twice'), ('2026-12-05', 'twice')")
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        bare.query("CREATE UNIQUE INDEX CONCURRENTLY own ON log_2026_12 (at, a)")
+    for _run in range(2):
+        assert refuse(bare)["sqlstate"] == "23505"
+    bare.query("DELETE FROM log WHERE a = 'twice'")
+    made = declare(bare)
+    assert [each["what"] for each in made["repaired"]] == ["dropped", "rebuilt"]
+    assert not declare(bare)["changed"]
