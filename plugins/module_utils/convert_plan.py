@@ -24,7 +24,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_inter
     following,
     parse_bound,
 )
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import NAME_BYTES, Partition
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_names import NAME_BYTES
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import Period
 
 # An application reads this name where it writes a row beyond the boundary between the check and the swap.

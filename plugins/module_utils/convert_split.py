@@ -36,9 +36,9 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_inter
     instant_of,
     intervals,
 )
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_names import NAME_BYTES
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import (
     MOST_AT_ONCE,
-    NAME_BYTES,
     Range,
     partition_name,
 )
@@ -88,7 +88,11 @@ def plan_split(
                 remedy="take a longer interval, or correct the rows that are from long ago",
             )
     ranges = [
-        Range(partition_name(subject.name, (low, min(high, upper)), (low, high), interval), low, min(high, upper))
+        Range(
+            partition_name(subject.name, (low, min(high, upper)), (low, high), interval, options["names"]),
+            low,
+            min(high, upper),
+        )
         for low, high in cells
     ]
     return [Range(f"{subject.name}_earlier", EARLIEST, ranges[0].lower if ranges else upper), *ranges]

@@ -21,7 +21,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import NAME_BYTES, Partition
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_names import NAME_BYTES
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition
 
 with contextlib.suppress(ImportError):  # run_module reports it
     from psycopg2 import sql

@@ -18,10 +18,13 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_inter
     floor,
     following,
     intervals,
-    suffix,
+)
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_names import (
+    NAME_BYTES,
+    checked,
+    interval_name,
 )
 
-NAME_BYTES = 63
 MOST_AT_ONCE = 5000
 
 
@@ -67,6 +70,8 @@ class Declaration:
     """Whether the table is to have a default partition. One that exists is never removed."""
     earliest: datetime | None = None
     """What ends before it has left, or is to leave, and is never made again."""
+    names: str | None = None
+    """A template for names; None: after their interval."""
 
 
 @dataclass(frozen=True)
@@ -130,16 +135,18 @@ def plan(table: str, existing: Sequence[Partition], declaration: Declaration, no
             remedy="choose a later start, a smaller premake or a longer interval",
         )
     covered = _covered_until(current, bounded)
-    create = [Range(_checked(partition_name(table, part, cell, interval)), *part) for part, cell in pieces]
+    create = [
+        Range(checked(partition_name(table, part, cell, interval, declaration.names)), *part) for part, cell in pieces
+    ]
     if declaration.default_partition and len(bounded) == len(existing):
-        create.append(Range(_checked(f"{table}_default"), EARLIEST, LATEST, default=True))
+        create.append(Range(checked(f"{table}_default"), EARLIEST, LATEST, default=True))
     return Plan(
         create=create,
         gaps=[Range("", *part) for part in uncovered(min(lowest, default=begin), max(highest, default=begin), bounded)],
         misnamed=[
             (each.name, wanted)
             for each in bounded
-            for wanted in [_wanted_name(table, each, interval)]
+            for wanted in [_wanted_name(table, each, interval, declaration.names)]
             if wanted and wanted != each.name
         ],
         covered_until=covered,
@@ -180,31 +187,23 @@ def _covered_until(current: datetime, bounded: Sequence[Partition]) -> datetime:
     return at
 
 
-def _wanted_name(table: str, partition: Partition, interval: str) -> str | None:
+def _wanted_name(table: str, partition: Partition, interval: str, names: str | None) -> str | None:
     """Return the name that a partition of exactly one interval would have; None for any other."""
     if partition.lower == EARLIEST or partition.upper == LATEST:
         return None
     cell = (partition.lower, following(floor(partition.lower, interval), interval))
     if floor(partition.lower, interval) != partition.lower or cell[1] != partition.upper:
         return None
-    name = partition_name(table, cell, cell, interval)
+    name = interval_name(names, table, cell[0], interval)
     return name if len(name.encode("utf-8")) <= NAME_BYTES else None
 
 
-def partition_name(table: str, part: tuple[datetime, datetime], cell: tuple[datetime, datetime], interval: str) -> str:
+def partition_name(
+    table: str, part: tuple[datetime, datetime], cell: tuple[datetime, datetime], interval: str, names: str | None
+) -> str:
     """Return the partition's name: the interval's, and where it covers only a part of it, from when on as well."""
-    name = f"{table}_{suffix(cell[0], interval)}"
+    name = interval_name(names, table, cell[0], interval)
     if part != cell:
         lower = part[0]
         name += f"_from_{lower.year:04d}{lower:%m%d%H%M%S}" + (f"{lower:%f}" if lower.microsecond else "")
-    return name
-
-
-def _checked(name: str) -> str:
-    """Return the name; raise where PostgreSQL would cut it, for two names that are cut alike are one."""
-    if len(name.encode("utf-8")) > NAME_BYTES:
-        raise PostgresqlError(
-            f"table: the partition name '{name}' is longer than PostgreSQL's {NAME_BYTES} bytes",
-            remedy="give the table a shorter name",
-        )
     return name

@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import parse_instant
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_names import check_template
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration, Plan, Range, plan
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import Retention
 
@@ -23,7 +24,9 @@ def declaration(options: Mapping[str, Any]) -> Declaration:
     if options["premake"] < 0:
         raise PostgresqlError(f"premake: {options['premake']} is negative", remedy="give 0 or more intervals")
     start = parse_instant(options["start"], "start") if options["start"] else None
-    return Declaration(options["interval"], options["premake"], start, bool(options["default_partition"]))
+    return Declaration(
+        options["interval"], options["premake"], start, bool(options["default_partition"]), names=options["names"]
+    )
 
 
 def instant(table: Table, now: str | None) -> datetime:
@@ -41,6 +44,7 @@ def plan_table(table: Table, wanted: Declaration, now: str | None, stay: Retenti
             f"interval: hour is shorter than a date, the type of the partition key of '{table.label}'",
             remedy="take an interval of a day or longer",
         )
+    check_template(wanted.names, table.name, wanted.interval)
     return plan(table.name, table.partitions, wanted, at)
 
 

@@ -17,7 +17,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catal
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_history import table_of
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import bound_literal
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_leave import newest_row
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import NAME_BYTES, Partition
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_names import NAME_BYTES
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import instant
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import period
 from ansible_collections.auditdb.postgresql.plugins.module_utils.purge_plan import (

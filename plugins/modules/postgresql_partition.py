@@ -39,6 +39,14 @@ options:
       - When not given, the current interval is covered and, if there are older partitions, what lies between them and
         now.
     type: str
+  names:
+    description:
+      - Names of partitions to come, as a template with C({table}), C({from:...}) and C({to:...}), the first instant and
+        the one after the last, in UTC and formatted as by strftime (C(%Y), C(%m), C(%d), C(%H), C(%G), C(%V), C(%j),
+        C(%u)), and C({quarter}), e.g. C({table}_p{from:%Y%m%d}). One that gives two intervals one name is refused.
+      - Called after their interval when not given, e.g. C(log_2026_11). Partitions are known by their bounds, and are
+        never renamed.
+    type: str
   default_partition:
     description:
       - Whether the table has a default partition, named C(TABLE_default), which takes the rows that no other one does,
@@ -458,6 +466,7 @@ def main() -> None:
             "interval": {"type": "str", "choices": list(INTERVALS), "default": "month"},
             "premake": {"type": "int", "default": 6},
             "start": {"type": "str"},
+            "names": {"type": "str"},
             "default_partition": {"type": "bool", "default": False},
             "retention": {"type": "str"},
             "retention_action": {"type": "str", "choices": list(ACTIONS), "default": "keep"},

@@ -38,6 +38,14 @@ options:
     description: How many intervals after the current one have a partition.
     type: int
     default: 6
+  names:
+    description:
+      - Names of partitions to come, as a template with C({table}), C({from:...}) and C({to:...}), the first instant and
+        the one after the last, in UTC and formatted as by strftime (C(%Y), C(%m), C(%d), C(%H), C(%G), C(%V), C(%j),
+        C(%u)), and C({quarter}), e.g. C({table}_p{from:%Y%m%d}). One that gives two intervals one name is refused.
+      - Called after their interval when not given, e.g. C(log_2026_11). Partitions are known by their bounds, and are
+        never renamed.
+    type: str
   default_partition:
     description:
       - Whether the table gets a default partition, for rows of any time, as in
@@ -218,7 +226,8 @@ steps:
     locked_seconds:
       description:
         - How long the table was locked for everybody, at most; from when the lock was had to the end of the commit.
-          Only of a swap.
+          That is longer than others wait, for PostgreSQL deletes the file of the old primary key after it released the
+          lock. Only of a swap.
       type: float
 locked_seconds:
   description: The longest of them.
@@ -328,6 +337,7 @@ def main() -> None:
             "key": {"type": "str", "required": True, "no_log": False},
             "interval": {"type": "str", "choices": list(INTERVALS), "default": "month"},
             "premake": {"type": "int", "default": 6},
+            "names": {"type": "str"},
             "default_partition": {"type": "bool", "default": False},
             "room": {"type": "str", "default": "7 days"},
             "split": {"type": "bool", "default": False},

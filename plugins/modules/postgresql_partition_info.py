@@ -37,6 +37,9 @@ options:
       start:
         description: Earliest instant that has a partition, as an ISO 8601 date or timestamp.
         type: str
+      names:
+        description: Template for the names of partitions, as in M(auditdb.postgresql.postgresql_partition).
+        type: str
       default_partition:
         description: Whether the table is to have a default partition.
         type: bool
@@ -61,6 +64,19 @@ options:
         description: How far now may be ahead of the newest row when partitions leave.
         type: str
         default: 60 days
+      carry:
+        description: Says nothing here, as the three that follow. They are taken so that one declaration serves both.
+        type: list
+        elements: str
+      repair_indexes:
+        description: Says nothing here.
+        type: bool
+      storage_parameters:
+        description: Says nothing here.
+        type: dict
+      closed_storage_parameters:
+        description: Says nothing here.
+        type: dict
   details:
     description:
       - Whether each partition is returned with its age, indexes, statistics, holds and seal, and each table with
@@ -422,12 +438,17 @@ def main() -> None:
                     "interval": {"type": "str", "choices": list(INTERVALS), "default": "month"},
                     "premake": {"type": "int", "default": 6},
                     "start": {"type": "str"},
+                    "names": {"type": "str"},
                     "default_partition": {"type": "bool", "default": False},
                     "retention": {"type": "str"},
                     "retention_action": {"type": "str", "choices": list(ACTIONS), "default": "keep"},
                     "keep_at_least": {"type": "int", "default": 2},
                     "max_leaving": {"type": "int", "default": 3},
                     "clock_lead": {"type": "str", "default": "60 days"},
+                    "carry": {"type": "list", "elements": "str"},
+                    "repair_indexes": {"type": "bool"},
+                    "storage_parameters": {"type": "dict"},
+                    "closed_storage_parameters": {"type": "dict"},
                 },
             },
             "details": {"type": "bool", "default": False},

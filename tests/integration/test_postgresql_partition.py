@@ -11,7 +11,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catal
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Range
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_statements import create_statements
 
-from .partitions import TABLE, bounds, declare, names
+from .partitions import TABLE, bounds, declare, info, names, refuse
 
 
 @pytest.fixture
@@ -189,3 +189,26 @@ def test_names_that_need_quotes(database):
     assert names(declare(database, table=quoted, premake=0)) == ['Log %s "x"_2026_11']
     assert names(declare(database, table=quoted, premake=1)) == ['Log %s "x"_2026_12']
     assert not declare(database, table=quoted, premake=1)["changed"]
+
+
+def test_declared_names(database):
+    database.query(TABLE)
+    given = {"names": "{table}_p{from:%Y%m%d}"}
+    would = declare(database, check=True, **given)
+    made = declare(database, **given)
+    assert names(made) == names(would) == ["log_p20261101", "log_p20261201", "log_p20270101"]
+    assert not declare(database, **given)["changed"] and made["misnamed"] == []
+    # What has another name is known by its bounds, told, and left as it is.
+    assert declare(database)["misnamed"][0] == {"name": "log_p20261101", "expected": "log_2026_11"}
+    assert names(declare(database, premake=3)) == ["log_2027_02"]
+    told = declare(database, premake=3, **given)
+    assert not told["changed"] and told["misnamed"] == [{"name": "log_2027_02", "expected": "log_p20270201"}]
+    (table,) = info(database, {"table": "log", "premake": 3, "carry": ["access"], **given})["tables"]
+    assert [each["name"] for each in table["misnamed"]] == ["log_2027_02"]
+
+
+@pytest.mark.parametrize("template", ["{table}", "{table}_{from:%m}", "{wrong}", "{table}_{from:%Y}_" + "x" * 60])
+def test_names_that_cannot_be_are_refused_before_anything_changes(database, template):
+    database.query(TABLE)
+    failed = refuse(database, names=template)
+    assert failed["remedy"] and failed["executed_queries"] == []
