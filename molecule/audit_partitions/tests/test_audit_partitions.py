@@ -52,6 +52,15 @@ def test_more_are_shown_then_made(database_host, playbook):
     assert declare(playbook, wanted).changed == 0
 
 
+def test_declared_names(database_host, playbook):
+    wanted = {"table": "audit.error_log", "interval": "month", "premake": 10, "names": "{table}_p{from:%Y%m%d}"}
+    assert declare(playbook, wanted).code == 0
+    name = f"audit.error_log_p{_month(10).replace('_', '')}01"
+    assert database_host.sql(f"SELECT to_regclass('{name}') IS NOT NULL", "audit_db") == "t"
+    assert declare(playbook, wanted).changed == 0
+    database_host.sql(f"DROP TABLE {name}", "audit_db")
+
+
 def test_a_removed_partition_is_made_again(database_host, playbook):
     database_host.sql("DROP TABLE audit.error_log_" + _month(2), "audit_db")
     run = playbook()
