@@ -47,6 +47,9 @@ def kept_rows(result: Mapping[str, Any]) -> list[Row]:
             + ("" if one["dropped"] else "; held, so the table stays")
             for one in each.get("archived", [])
         ]
+        done += [f"{one['partition']} was given {', '.join(one['what'])}" for one in each.get("carried", [])]
+        done += [f"{one['what']} index {one['index']} of {one['partition']}" for one in each.get("repaired", [])]
+        done += [f"moved {name} to its tablespace" for name in each.get("moved", [])]
         done += [f"{one['partition']} is held: {one['reason']} ({one['owner']})" for one in each.get("held", [])]
         rows.append(_row("partitions", f"{table} is kept, until {each['covered_until']}", done))
     return rows

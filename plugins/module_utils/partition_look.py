@@ -50,6 +50,11 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_reten
     expired,
     leaving,
 )
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_tablespace import (
+    Move,
+    check_tablespaces,
+    read_moves,
+)
 
 with contextlib.suppress(ImportError):  # run_module reports it
     from psycopg2 import sql
@@ -82,6 +87,10 @@ class Found:
     departures: list[Departure]
     """Partitions that left before this run, and whose archive or removal is not complete."""
     holds: list[Hold]
+    moves: list[Move]
+    """Old partitions that are to be stored elsewhere."""
+    waiting: int
+    """How many more of those are left to the next runs."""
     analyze: list[Any]
     """The statement that analyzes the table, where that is due."""
     problem: PostgresqlError | None
@@ -91,6 +100,7 @@ class Found:
 def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay: Retention | None) -> Found:
     """Return the table as it is, what it lacks, what is astray in its default partition, and what is to leave."""
     table = read_table(session, options["table"])
+    check_tablespaces(session, options)
     pending = [] if table.standby else [each for each in table.partitions if each.detach_pending]
     table = replace(table, partitions=[each for each in table.partitions if each not in pending])
     planned = plan_table(table, wanted, options["now"], stay)
@@ -98,7 +108,11 @@ def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay
     refuse_taken_names(session, table, [new for new in create if not new.detached])
     create, strays = look_into_default(session, table, create)
     if table.standby:
-        return Found(table, pending, replace(planned, create=[]), [], [], strays, [], [], [], [], [], None)
+        nothing: list[Any] = []
+        return Found(
+            table, pending, replace(planned, create=[]), nothing, nothing, strays, nothing, nothing, nothing, nothing,
+            nothing, 0, nothing, None,
+        )  # fmt: skip
     leave, holds, problem = look_for_expired(session, options, table, stay)
     going = leave_statements(session, table, leave, stay.action, options["history"]) if stay else []
     departures, kept = look_for_departures(session, options, table)
@@ -108,11 +122,15 @@ def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay
     carries = [each for each in read_carries(session, table, options, now) if (each.schema, each.partition) not in gone]
     due = analyze_statements(session, table, wanted.interval) if options["analyze"] else []
     repairs = read_repairs(session, table, leave) if options["repair_indexes"] else []
+    stays = replace(table, partitions=[each for each in table.partitions if each not in leave])
+    moves, waiting = read_moves(session, stays, options, now)
     if create:
         table = with_new(session, table, options, now)
+        table = replace(table, tablespace=options["tablespace"] or table.tablespace)
     return Found(
-        table, pending, planned, carries, repairs, strays, leave, going, departures, [*holds, *kept], due, problem
-    )
+        table, pending, planned, carries, repairs, strays, leave, going, departures, [*holds, *kept], moves, waiting,
+        due, problem,
+    )  # fmt: skip
 
 
 def analyze_statements(session: Session, table: Table, interval: str) -> list[Any]:

@@ -40,6 +40,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_state
     create_statements,
     finalize_statements,
 )
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_tablespace import move
 
 CHECK_VIOLATION = "23514"
 FOREIGN_KEY_VIOLATION = "23503"
@@ -116,7 +117,8 @@ def statements(session: Session, found: Found) -> list[str]:
     goes = [each for texts in found.going for each in texts]
     carries = [text for each in found.carries for text in each.statements]
     repairs = [each.statement for each in found.repairs]
-    return [session.render(each) for each in [*ends, *makes, *carries, *goes, *repairs, *found.analyze]]
+    moves = [text for each in found.moves for text in each.statements]
+    return [session.render(each) for each in [*ends, *makes, *carries, *goes, *repairs, *moves, *found.analyze]]
 
 
 def archivings(session: Session, options: Mapping[str, Any], found: Found) -> list[str]:
@@ -151,6 +153,7 @@ def carry_out(session: Session, options: Mapping[str, Any], found: Found) -> lis
         carry(session, options, read_carries(session, after(found), options, instant(found.table, options["now"])))
     let_leave(session, options, found)
     repair(session, options, found.repairs)
+    move(session, options, found.moves)
     for text in found.analyze:
         session.execute(text)
     return end_departures(session, options, found.table)

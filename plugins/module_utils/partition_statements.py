@@ -58,9 +58,10 @@ def create_statements(table: Table, new: Range) -> list[Any]:
         texts = []
     elif fresh:
         texts = [f"CREATE TABLE {{partition}} PARTITION OF {{parent}} {bounds}"]
-    else:  # unlike PARTITION OF, LIKE leaves the parent's tablespace out
-        tablespace = " TABLESPACE {tablespace}" if table.tablespace else ""
-        texts = ["CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY)" + tablespace]
+    else:
+        texts = ["CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY)"]
+    if table.tablespace and not new.detached:  # LIKE leaves the table's out, and indexes go to the default one
+        texts = ["SET LOCAL default_tablespace = {tablespace}", texts[0] + " TABLESPACE {tablespace}", *texts[1:]]
     if table.opened_to and not new.detached:
         texts.append("REVOKE ALL ON TABLE {partition} FROM {others}")
     if table.owner != table.creator and not new.detached:

@@ -128,6 +128,24 @@ options:
         built on each of them concurrently and attached. One that is the same by definition is adopted.
     type: bool
     default: true
+  tablespace:
+    description: Tablespace of partitions to come and their indexes. That of the table when not given.
+    type: str
+  old_tablespace:
+    description:
+      - Tablespace that partitions move to once they are old, with their indexes. They never move back.
+      - Indexes are rebuilt there with nobody locked out. Then the rows are copied, and whoever reads or writes this
+        partition waits until that is done, as long as it takes; a query that does not leave it out by its time waits,
+        too. Twice the partition's size is written to the WAL.
+    type: str
+  old_after:
+    description: How long after its end a partition is old, e.g. C(90 days).
+    type: str
+    default: 90 days
+  max_moves:
+    description: How many partitions move in one run, oldest first. The others are left to the next ones.
+    type: int
+    default: 1
   holds:
     description:
       - Table of legal holds. A partition under a hold never leaves.
@@ -267,6 +285,15 @@ repaired:
     what:
       description: V(dropped), V(rebuilt), V(built), V(adopted) or V(validated).
       type: str
+moved:
+  description: Partitions that moved to O(old_tablespace), in check mode those that would, oldest first.
+  returned: always
+  type: list
+  elements: str
+moves_waiting:
+  description: How many more are to move, and are left to the next runs.
+  returned: always
+  type: int
 left:
   description: Partitions that left, in check mode those that would, oldest first.
   returned: success
@@ -447,6 +474,8 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
         "created": ranges(found.planned.create),
         "carried": [{"partition": each.partition, "what": each.what} for each in found.carries],
         "repaired": describe_repairs(found.repairs),
+        "moved": [each.partition for each in found.moves],
+        "moves_waiting": found.waiting,
         "left": ranges([Range(each.name, each.lower, each.upper) for each in found.leave]),
         "archived": archived,
         "held": [vars(each) for each in found.holds],
@@ -478,6 +507,10 @@ def main() -> None:
             "closed_storage_parameters": {"type": "dict"},
             "analyze": {"type": "bool", "default": False},
             "repair_indexes": {"type": "bool", "default": True},
+            "tablespace": {"type": "str"},
+            "old_tablespace": {"type": "str"},
+            "old_after": {"type": "str", "default": "90 days"},
+            "max_moves": {"type": "int", "default": 1},
             "holds": {"type": "str"},
             "archive_directory": {"type": "path"},
             "history": {"type": "str"},

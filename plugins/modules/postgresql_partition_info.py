@@ -65,7 +65,7 @@ options:
         type: str
         default: 60 days
       carry:
-        description: Says nothing here, as the three that follow. They are taken so that one declaration serves both.
+        description: Says nothing here, as those that follow. They are taken so that one declaration serves both.
         type: list
         elements: str
       repair_indexes:
@@ -77,6 +77,18 @@ options:
       closed_storage_parameters:
         description: Says nothing here.
         type: dict
+      tablespace:
+        description: Says nothing here.
+        type: str
+      old_tablespace:
+        description: Says nothing here.
+        type: str
+      old_after:
+        description: Says nothing here.
+        type: str
+      max_moves:
+        description: Says nothing here.
+        type: int
   details:
     description:
       - Whether each partition is returned with its age, indexes, statistics, holds and seal, and each table with
@@ -449,6 +461,10 @@ def main() -> None:
                     "repair_indexes": {"type": "bool"},
                     "storage_parameters": {"type": "dict"},
                     "closed_storage_parameters": {"type": "dict"},
+                    "tablespace": {"type": "str"},
+                    "old_tablespace": {"type": "str"},
+                    "old_after": {"type": "str"},
+                    "max_moves": {"type": "int"},
                 },
             },
             "details": {"type": "bool", "default": False},

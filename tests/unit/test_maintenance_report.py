@@ -9,6 +9,9 @@ ITEM = {"table": "a.b"}
 KEPT = {
     "item": ITEM,
     "created": [{"name": "b_2027_05"}],
+    "carried": [{"partition": "b_2026_05", "what": ["owner", "access"]}],
+    "repaired": [{"partition": "b_2026_06", "index": "b_i", "what": "rebuilt"}],
+    "moved": ["b_2026_02"],
     "left": [{"name": "b_2019_01"}],
     "covered_until": "2027-06-01",
 }
@@ -50,6 +53,9 @@ def test_what_was_done_is_told():
         "4 rows of c were deleted for good",
         "archived x: 3 rows",
         "made b_2027_05",
+        "b_2026_05 was given owner, access",
+        "rebuilt index b_i of b_2026_06",
+        "moved b_2026_02 to its tablespace",
         "b_2019_01 left",
         "copied b_2025_11: 9 rows to a.b_2025_11.stays",
         "2 partitions are left to the next runs",
