@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,9 +18,15 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import P
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import (
     EARLIEST,
     LATEST,
+    NUMBERS,
     parse_bound,
+    place,
+    shown,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition, Range
+
+with contextlib.suppress(ImportError):  # run_module reports it
+    from psycopg2 import sql
 
 KEY_TYPES = ("timestamp with time zone", "timestamp without time zone", "date")
 BOUND = re.compile(r"FOR VALUES FROM \((?P<lower>.+?)\) TO \((?P<upper>.+?)\)")
@@ -74,6 +81,12 @@ LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.parta
 ORDER BY wanted.number
 """
 
+REACH = """
+WITH s AS (SELECT pg_catalog.pg_get_serial_sequence({label}, {name})::pg_catalog.regclass AS sequence)
+SELECT CASE WHEN sequence IS NULL THEN (SELECT max({key}) FROM {table})
+    ELSE greatest(pg_catalog.pg_sequence_last_value(sequence), (SELECT max({key}) FROM {table}{own})) END AS reach
+FROM s
+"""
 # A table has a row type of its name, so that the name of any other type is taken, too. Arrays make room by themselves.
 TAKEN = """
 WITH parent AS (SELECT c.oid, n.oid AS schema FROM pg_catalog.pg_class c
@@ -103,7 +116,7 @@ class PassedOn:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that is partitioned by a range of time."""
+    """A table that is partitioned by a range of time, or of numbers."""
 
     schema: str
     name: str
@@ -123,6 +136,8 @@ class Table:
     standby: bool
     now: datetime
     tablespace: str | None = None
+    reach: datetime | None = None
+    """The greatest number in use, where the key is a number."""
     passed_on: PassedOn | None = None
 
     @property
@@ -136,21 +151,48 @@ class Table:
         return next((each for each in self.partitions if each.default), None)
 
 
-def read_tables(session: Session, tables: Sequence[str], sizes: bool = False) -> list[Table | PostgresqlError]:
-    """Return, for each name, what the catalog says, or why it is not a table that has partitions by time."""
+def read_tables(
+    session: Session, tables: Sequence[str], *, sizes: bool = False, numbers: bool = False
+) -> list[Table | PostgresqlError]:
+    """Return, for each name, what the catalog says, or why it is not a table that has partitions by time.
+
+    With ``numbers``, partitions by a number will do as well.
+    """
     rows = session.query(QUERY, {"tables": list(tables), "sizes": sizes})
     found: list[Table | PostgresqlError] = []
     for row in rows:
         try:
-            found.append(_table(row))
+            table = _table(row, KEY_TYPES + NUMBERS if numbers else KEY_TYPES)
+            found.append(replace(table, reach=_reach(session, table)) if table.key_type in NUMBERS else table)
         except PostgresqlError as error:
             found.append(error)
     return found
 
 
-def read_table(session: Session, table: str) -> Table:
-    """Return what the catalog says; raise where the table is not one that has partitions by time."""
-    found = read_tables(session, [table])[0]
+def _reach(session: Session, table: Table) -> datetime:
+    """Return the greatest number in use, by the rows or the sequence, whichever is ahead.
+
+    What lies in the default partition does not count where there is a sequence: a number that was mistyped would call
+    for thousands of partitions.
+    """
+    label = sql.Identifier(table.schema, table.name)
+    default = table.default
+    values = {
+        "table": label,
+        "key": sql.Identifier(table.key),
+        "label": sql.Literal(label.as_string(session.connection)),
+        "name": sql.Literal(table.key),
+        "own": sql.SQL(""),
+    }
+    if default:
+        regclass = sql.Literal(sql.Identifier(default.schema, default.name).as_string(session.connection))
+        values["own"] = sql.SQL(" WHERE tableoid <> {}::pg_catalog.regclass").format(regclass)
+    return place(session.query(sql.SQL(REACH).format(**values))[0]["reach"] or 0)
+
+
+def read_table(session: Session, table: str, *, numbers: bool = False) -> Table:
+    """Return what the catalog says; raise where the table is not one that has partitions by time, or ``numbers``."""
+    found = read_tables(session, [table], numbers=numbers)[0]
     if isinstance(found, PostgresqlError):
         raise found
     return found
@@ -169,7 +211,8 @@ def refuse_taken_names(session: Session, table: Table, create: Sequence[Range]) 
             other = siblings.get(row["name"])
             if other is None:  # made by another run since the table was read
                 continue
-            kind = f"a partition of {table.label} from {other.lower.isoformat()} to {other.upper.isoformat()}"
+            bounds = [shown(at, table.key_type) for at in (other.lower, other.upper)]
+            kind = f"a partition of {table.label} from {bounds[0]} to {bounds[1]}"
         clashes[row["name"]] = kind
     if clashes:
         raise PostgresqlError(
@@ -181,7 +224,7 @@ def refuse_taken_names(session: Session, table: Table, create: Sequence[Range]) 
         )
 
 
-def _table(row: Row) -> Table:
+def _table(row: Row, key_types: Sequence[str]) -> Table:
     if row["table"] is None:
         raise PostgresqlError(f"table: '{row['wanted']}' does not exist", sqlstate="42P01")
     label = f"{row['schema']}.{row['table']}"
@@ -190,7 +233,7 @@ def _table(row: Row) -> Table:
             f"table: '{label}' is not partitioned, it is {KINDS.get(row['relkind'], 'something else')}",
             sqlstate="42P17",
         )
-    _refuse_other_keys(row, label)
+    _refuse_other_keys(row, label, key_types)
     return Table(
         schema=row["schema"],
         name=row["table"],
@@ -199,7 +242,7 @@ def _table(row: Row) -> Table:
         key=row["key"],
         key_type=row["key_type"],
         columns=row["columns"],
-        partitions=[_partition(each) for each in row["partitions"]],
+        partitions=[_partition(each, row["key_type"]) for each in row["partitions"]],
         opened_to=sorted(row["opened_to"]),
         indexes=row["indexes"],
         foreign_keys=row["foreign_keys"],
@@ -210,7 +253,7 @@ def _table(row: Row) -> Table:
     )
 
 
-def _refuse_other_keys(row: Row, label: str) -> None:
+def _refuse_other_keys(row: Row, label: str, key_types: Sequence[str]) -> None:
     if row["partstrat"] != "r":
         strategy = {"l": "LIST", "h": "HASH"}.get(row["partstrat"], row["partstrat"])
         raise PostgresqlError(
@@ -220,22 +263,22 @@ def _refuse_other_keys(row: Row, label: str) -> None:
         raise PostgresqlError(
             f"table: the partition key of '{label}' is not a single column", remedy="partition by one column of time"
         )
-    if row["key_type"] not in KEY_TYPES:
+    if row["key_type"] not in key_types:
         raise PostgresqlError(
             f"table: the partition key '{row['key']}' of '{label}' is of type {row['key_type']}",
-            remedy=f"partition by a column of type {', '.join(KEY_TYPES)}",
+            remedy=f"partition by a column of type {', '.join(key_types)}",
         )
 
 
-def _partition(row: Row) -> Partition:
+def _partition(row: Row, key_type: str) -> Partition:
     default = row["bound"] == "DEFAULT"
     bound = BOUND.fullmatch(row["bound"] or "")
     if bound is None and not default:
         raise PostgresqlError(f"partition '{row['name']}' has bounds that are not understood: {row['bound']}")
     return Partition(
         row["name"],
-        EARLIEST if bound is None else parse_bound(bound["lower"]),
-        LATEST if bound is None else parse_bound(bound["upper"]),
+        EARLIEST if bound is None else parse_bound(bound["lower"], key_type),
+        LATEST if bound is None else parse_bound(bound["upper"], key_type),
         default=default,
         detach_pending=row["detach_pending"],
         schema=row["schema"],

@@ -18,7 +18,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_insig
     count_rows,
     read_insight,
 )
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import LATEST
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import EARLIEST, LATEST
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_leave import holds_on
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import instant
@@ -42,12 +42,19 @@ STATES = (
     "unsealed",
 )
 ORDERS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "from": lambda each: each["from"],
+    "from": lambda each: _order(each["from"]),
     "name": lambda each: each["name"],
     "rows": lambda each: each.get("rows", each["rows_estimate"]),
     "size": lambda each: each["size_bytes"] or 0,
-    "age": lambda each: datetime.min.isoformat() if each["default"] else each["to"],
+    "age": lambda each: _order(EARLIEST.isoformat() if each["default"] else each["to"]),
 }
+
+
+def _order(bound: str | int) -> tuple[int, int, str]:
+    """Return what bounds are sorted by: MINVALUE, then numbers, or times and MAXVALUE."""
+    if isinstance(bound, int):
+        return 1, bound, ""
+    return (0 if bound == EARLIEST.isoformat() else 2), 0, bound
 
 
 def add_counts(session: Session, table: Table, report: dict[str, Any], column: str | None) -> None:
@@ -79,14 +86,17 @@ def add_details(session: Session, table: Table, report: dict[str, Any], options:
         part = by_name[each["name"]]
         each.update(known.parts[part.name])
         each["analyzed_at"] = _text(each["analyzed_at"])
-        each["age_days"] = None if part.default or part.upper >= LATEST else (now - part.upper) / DAY
+        ageless = part.default or part.upper >= LATEST or table.reach is not None
+        each["age_days"] = None if ageless else (now - part.upper) / DAY
         seal = known.seals.get((part.lower, part.upper))
         each["seal"] = {**seal, "sealed_at": _text(seal["sealed_at"])} if seal else None
         each["held"] = holds.get(part.name, [])
         each["copy"] = copies.get((part.lower, part.upper))
-        each["states"] = _states(part, each, now, bool(options["seals"]), part.name in report["expired"])
+        each["states"] = _states(
+            part, each, now, bool(options["seals"]) and table.reach is None, part.name in report["expired"]
+        )
     report["schema"], report["key"] = table.schema, table.key
-    report["headroom_days"] = _days_until(report["covered_until"], now)
+    report["headroom_days"] = _days_until(report["covered_until"], now) if table.reach is None else None
     limits = Limits(options["many_partitions"], options["large_bytes"])
     report["recommendations"] = [each.as_dict() for each in advise(report, known, limits, table.lock_slots)]
     report["departures"] = _departures(known)

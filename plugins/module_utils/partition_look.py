@@ -30,7 +30,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_histo
     unfinished,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_indexes import Repair, read_repairs
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import floor
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import floor, step
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_leave import (
     leave_statements,
     newest_row,
@@ -99,7 +99,7 @@ class Found:
 
 def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay: Retention | None) -> Found:
     """Return the table as it is, what it lacks, what is astray in its default partition, and what is to leave."""
-    table = read_table(session, options["table"])
+    table = read_table(session, options["table"], numbers=True)
     check_tablespaces(session, options)
     pending = [] if table.standby else [each for each in table.partitions if each.detach_pending]
     table = replace(table, partitions=[each for each in table.partitions if each not in pending])
@@ -137,7 +137,7 @@ def analyze_statements(session: Session, table: Table, interval: str) -> list[An
     """Return the statement that analyzes a table with rows that was not analyzed since the interval began."""
     name = sql.Identifier(table.schema, table.name)
     row = session.query(ANALYZED, (name.as_string(session.connection),))[0]
-    if not row["filled"] or (row["at"] and row["at"] >= floor(table.now, interval)):
+    if not row["filled"] or (row["at"] and row["at"] >= floor(table.now, "day" if step(interval) else interval)):
         return []
     return [sql.SQL("ANALYZE {}").format(name)]
 

@@ -10,11 +10,15 @@ import re
 import string
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import (
     floor,
     following,
+    number,
+    place,
+    step,
     suffix,
 )
 
@@ -30,12 +34,19 @@ def check_template(template: str | None, table: str, interval: str) -> None:
     """Raise where a template is wrong, or would give two intervals one name."""
     if template is None:
         return
+    numeric = bool(step(interval))
     for field, spec in _fields(template):
         if field not in FIELDS:
             raise PostgresqlError(
                 f"names: '{template}' has a field {{{field}}}, and known are {', '.join(FIELDS)}", remedy=EXAMPLE
             )
-        if field in TIMES and (not spec or re.sub(f"%[{DIRECTIVES}]", "", spec).count("%")):
+        if field in TIMES and numeric:
+            if not re.fullmatch(r"(0[0-9]+)?d?", spec):
+                raise PostgresqlError(
+                    f"names: '{template}' wants the number {{{field}}} as '{spec}'",
+                    remedy="write e.g. '{table}_{from:012d}'",
+                )
+        elif field in TIMES and (not spec or re.sub(f"%[{DIRECTIVES}]", "", spec).count("%")):
             raise PostgresqlError(
                 f"names: '{template}' wants {{{field}}} as '{spec}'",
                 remedy=f"{EXAMPLE}, with any of {', '.join('%' + each for each in DIRECTIVES)}",
@@ -44,7 +55,7 @@ def check_template(template: str | None, table: str, interval: str) -> None:
             raise PostgresqlError(f"names: '{template}' has a format for {{{field}}}", remedy=EXAMPLE)
     seen: dict[str, datetime] = {}
     for beginning in _sample(interval):
-        name = _render(template, table, beginning, following(beginning, interval))
+        name = _render(template, table, beginning, interval)
         if name in seen:
             raise PostgresqlError(
                 f"names: '{template}' calls the partitions from {seen[name].isoformat()} and from "
@@ -67,6 +78,9 @@ def _fields(template: str) -> Iterator[tuple[str, str]]:
 
 def _sample(interval: str) -> Iterator[datetime]:
     """Yield beginnings of intervals that differ in hour, day, month, year or century alone."""
+    if length := step(interval):
+        yield from (place(count * length) for count in (*range(60), *(10**power for power in range(2, 9))))
+        return
     begin = datetime(2024, 1, 1, tzinfo=UTC)
     found = {following(floor(begin, interval), interval, count) for count in range(60)}
     # Six years, whose first days are of weeks of both years: %Y%V calls two weeks alike, once in a while.
@@ -79,12 +93,15 @@ def interval_name(template: str | None, table: str, beginning: datetime, interva
     """Return the name of the partition that holds the whole interval that begins here."""
     if template is None:
         return f"{table}_{suffix(beginning, interval)}"
-    return _render(template, table, beginning, following(beginning, interval))
+    return _render(template, table, beginning, interval)
 
 
-def _render(template: str, table: str, beginning: datetime, end: datetime) -> str:
-    quarter = (beginning.month + 2) // 3
-    return template.format(**{"table": table, "from": beginning, "to": end, "quarter": quarter})
+def _render(template: str, table: str, beginning: datetime, interval: str) -> str:
+    end = following(beginning, interval)
+    values: dict[str, Any] = {"from": beginning, "to": end}
+    if step(interval):
+        values = {name: number(at) for name, at in values.items()}
+    return template.format(**values, table=table, quarter=(beginning.month + 2) // 3)
 
 
 def checked(name: str) -> str:

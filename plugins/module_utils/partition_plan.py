@@ -18,6 +18,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_inter
     floor,
     following,
     intervals,
+    step,
+    suffix,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_names import (
     NAME_BYTES,
@@ -203,7 +205,9 @@ def partition_name(
 ) -> str:
     """Return the partition's name: the interval's, and where it covers only a part of it, from when on as well."""
     name = interval_name(names, table, cell[0], interval)
-    if part != cell:
+    if part != cell and step(interval):
+        name += f"_from_{suffix(part[0], interval)}"
+    elif part != cell:
         lower = part[0]
         name += f"_from_{lower.year:04d}{lower:%m%d%H%M%S}" + (f"{lower:%f}" if lower.microsecond else "")
     return name

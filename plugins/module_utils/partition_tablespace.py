@@ -92,6 +92,11 @@ def read_moves(session: Session, table: Table, options: Mapping[str, Any], now: 
     """Return what moves in this run, oldest first, and how many partitions are left to the next ones."""
     if not options["old_tablespace"]:
         return [], 0
+    if table.reach is not None:
+        raise PostgresqlError(
+            f"old_tablespace: the partition key of '{table.label}' is a number, which tells no age",
+            remedy="leave it out",
+        )
     values = {
         "tablespace": options["old_tablespace"],
         "table": sql.Identifier(table.schema, table.name).as_string(session.connection),

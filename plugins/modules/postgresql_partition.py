@@ -25,9 +25,11 @@ options:
     type: str
     required: true
   interval:
-    description: Length of a partition. Weeks begin on Monday.
+    description:
+      - Length of a partition, V(hour), V(day), V(week), V(month), V(quarter) or V(year). Weeks begin on Monday.
+      - Where the partition key is a number, such as an identity, how many numbers a partition holds, e.g. V(1000000).
+        Now is then the greatest number in use, by the rows or the sequence. Numbers tell no age, so nothing leaves.
     type: str
-    choices: [hour, day, week, month, quarter, year]
     default: month
   premake:
     description: How many intervals after the current one have a partition.
@@ -35,7 +37,8 @@ options:
     default: 6
   start:
     description:
-      - Earliest instant that has a partition, as an ISO 8601 date or timestamp. Nothing is created for times before it.
+      - Earliest instant that has a partition, as an ISO 8601 date or timestamp, or a number where the key is one.
+        Nothing is created for what is before it.
       - When not given, the current interval is covered and, if there are older partitions, what lies between them and
         now.
     type: str
@@ -249,7 +252,7 @@ created:
       description: Name of the partition.
       type: str
     from:
-      description: First instant that it holds, ISO 8601 in UTC.
+      description: First instant that it holds, ISO 8601 in UTC, or number.
       type: str
     to:
       description: First instant that it does not hold; both are null for the default partition.
@@ -418,7 +421,6 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import P
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_carry import ASPECTS
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_default import describe_strays
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_indexes import describe_repairs
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_look import after, look
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Range
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import (
@@ -471,7 +473,7 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
         **describe_strays(found.strays),
         **({"skipped_reason": "this server is a standby"} if result.standby else {}),
         "changed": bool(queries),
-        "created": ranges(found.planned.create),
+        "created": ranges(found.planned.create, found.table.key_type),
         "carried": [{"partition": each.partition, "what": each.what} for each in found.carries],
         "repaired": describe_repairs(found.repairs),
         "moved": [each.partition for each in found.moves],
@@ -492,7 +494,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             "table": {"type": "str", "required": True},
-            "interval": {"type": "str", "choices": list(INTERVALS), "default": "month"},
+            "interval": {"type": "str", "default": "month"},
             "premake": {"type": "int", "default": 6},
             "start": {"type": "str"},
             "names": {"type": "str"},

@@ -26,9 +26,8 @@ options:
         type: str
         required: true
       interval:
-        description: Length of a partition.
+        description: Length of a partition, as in M(auditdb.postgresql.postgresql_partition).
         type: str
-        choices: [hour, day, week, month, quarter, year]
         default: month
       premake:
         description: How many intervals after the current one have a partition.
@@ -217,7 +216,7 @@ tables:
           description: Name of the partition.
           type: str
         from:
-          description: First instant that it holds, ISO 8601 in UTC; the year 1 for C(MINVALUE).
+          description: First instant that it holds, ISO 8601 in UTC, or number; the year 1 for C(MINVALUE).
           type: str
         to:
           description: First instant that it does not hold; the end of the year 9999 for C(MAXVALUE).
@@ -361,7 +360,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_detai
     add_details,
     chosen,
 )
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import INTERVALS
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import shown
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Declaration
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_report import (
     declaration,
@@ -392,15 +391,15 @@ def report(
             {
                 "schema": each.schema,
                 "name": each.name,
-                "from": each.lower.isoformat(),
-                "to": each.upper.isoformat(),
+                "from": shown(each.lower, table.key_type),
+                "to": shown(each.upper, table.key_type),
                 "default": each.default,
                 "rows_estimate": each.rows,
                 "size_bytes": each.size,
             }
             for each in sorted(table.partitions, key=lambda each: each.lower)
         ],
-        "missing": ranges(missing),
+        "missing": ranges(missing, table.key_type),
         "expired": [each.name for each in expired(table.partitions, stay, instant(table, now))] if stay else [],
         **describe(planned, table),
         **describe_strays(strays),
@@ -422,7 +421,10 @@ def run(module: AnsibleModule, session: Session) -> dict[str, Any]:
     tables: list[dict[str, Any]] = []
     problems = []
     for name, each, found in zip(
-        names, wanted, read_tables(session, names, options["sizes"] or options["details"]), strict=True
+        names,
+        wanted,
+        read_tables(session, names, sizes=options["sizes"] or options["details"], numbers=True),
+        strict=True,
     ):
         try:
             if isinstance(found, PostgresqlError):
@@ -447,7 +449,7 @@ def main() -> None:
                 "required": True,
                 "options": {
                     "table": {"type": "str", "required": True},
-                    "interval": {"type": "str", "choices": list(INTERVALS), "default": "month"},
+                    "interval": {"type": "str", "default": "month"},
                     "premake": {"type": "int", "default": 6},
                     "start": {"type": "str"},
                     "names": {"type": "str"},

@@ -10,6 +10,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_inter
     INTERVALS,
     floor,
     following,
+    place,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_names import (
     DIRECTIVES,
@@ -28,6 +29,14 @@ GOOD = {
     "quarter": ("{table}_{from:%Y}q{quarter}", "log_2026q4"),
     "year": ("year_{from:%Y}_of_{table}", "year_2026_of_log"),
 }
+
+
+def test_numbers_have_names_too():
+    check_template("{table}_{from:012d}_{to}", "log", "1000")
+    assert interval_name("{table}_{from:06d}_{to}", "log", place(1000), "1000") == "log_001000_2000"
+    for template in ("{table}", "{table}_{from:%Y}", "{table}_{from:x}"):
+        with pytest.raises(PostgresqlError, match="names: "):
+            check_template(template, "log", "1000")
 
 
 @pytest.mark.parametrize("interval", GOOD)

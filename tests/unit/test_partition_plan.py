@@ -13,6 +13,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_inter
     floor,
     following,
     intervals,
+    number,
+    place,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import (
     EARLIEST,
@@ -155,7 +157,27 @@ def test_what_is_being_detached_takes_its_place_but_no_rows():
     assert planned.covered_until == day("2026-12-01") and planned.headroom == 0
 
 
-@pytest.mark.parametrize("interval", INTERVALS)
+def test_numbers_are_planned_as_times_are():
+    existing = [Partition("log_0", place(0), place(1000)), Partition("odd", place(1500), place(1700))]
+    planned = plan("log", existing, Declaration("1000", 1), place(3456))
+    assert [(each.name, number(each.lower), number(each.upper)) for each in planned.create] == [
+        ("log_1000_from_1000", 1000, 1500),
+        ("log_1000_from_1700", 1700, 2000),
+        ("log_2000", 2000, 3000),
+        ("log_3000", 3000, 4000),
+        ("log_4000", 4000, 5000),
+    ]
+    assert names(plan("log", [], Declaration("10", 1), place(-15))) == ["log_minus_20", "log_minus_10"]
+
+
+@given(st.integers(-(10**16), 10**17), st.integers(1, 10**12))
+def test_numbers_are_places_and_back(at, length):
+    assert number(place(at)) == at
+    begin = floor(place(at), str(length))
+    assert number(begin) % length == 0 and begin <= place(at) < following(begin, str(length))
+
+
+@pytest.mark.parametrize("interval", [*INTERVALS, "1000"])
 def test_however_far_ahead_is_refused_and_not_a_crash(interval):
     with pytest.raises(PostgresqlError, match="more than 5000"):
         plan("log", [], Declaration(interval, 10**7), NOW)
@@ -174,7 +196,8 @@ def test_five_thousand_partitions_are_planned_at_once():
 
 
 @given(
-    st.sampled_from(INTERVALS),
+    # The last two are numbers, an instant each: not quite a day of them, and a bit more than a month.
+    st.sampled_from([*INTERVALS, "77777777777", "3000000000000"]),
     st.integers(0, 8),
     st.lists(st.tuples(st.integers(-90, 90), st.integers(1, 30)), max_size=6),
     st.integers(0, 90),
