@@ -29,7 +29,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan 
 # Of all that postgresql_partition does with a table, only what is lacking is created here.
 NOTHING: dict[str, Any] = {"holds": None, "history": None, "archive_directory": None, "analyze": False}
 NOTHING |= {"carry": [], "storage_parameters": None, "closed_storage_parameters": None, "repair_indexes": False}
-NOTHING |= {"tablespace": None, "old_tablespace": None}
+NOTHING |= {"tablespace": None, "old_tablespace": None, "retention_schema": None}
 
 
 def read_legacy(session: Session, subject: Subject) -> tuple[Subject, Origin] | None:

@@ -29,18 +29,22 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan 
 with contextlib.suppress(ImportError):  # run_module reports it
     from psycopg2 import sql
 
+MOVE = "move"
+"""The action of a partition that is archived, and stays in a schema of its own."""
 RECORD = """
 INSERT INTO {history} (table_name, partition_schema, partition_name, part_of, time_from, time_to, action, dropped_at)
 VALUES ({table}, {schema}, {name}, {part_of}, {lower}, {upper}, {action}, {dropped})
 """
 UNFINISHED = """
-SELECT id, partition_schema AS schema, partition_name AS name, time_from, time_to, archive_name, manifest_sha256,
+SELECT id, action, partition_schema AS schema, partition_name AS name, time_from, time_to, archive_name,
+    manifest_sha256,
     pg_catalog.to_regclass(pg_catalog.quote_ident(partition_schema) || '.' || pg_catalog.quote_ident(partition_name))
         IS NULL AS lost,
     (SELECT count(*) FROM {history} AS b WHERE b.partition_schema = h.partition_schema
         AND b.partition_name = h.partition_name AND b.action = h.action AND b.archived_at IS NOT NULL
         AND b.id <> h.id) AS before
-FROM {history} AS h WHERE table_name = %s AND action = 'archive' AND dropped_at IS NULL ORDER BY time_from
+FROM {history} AS h WHERE table_name = %s AND (action = 'archive' AND dropped_at IS NULL
+    OR action = 'move' AND archived_at IS NULL) ORDER BY time_from
 """
 ARCHIVED = """
 UPDATE {history} SET row_count = %s, sha256 = %s, archive_name = %s, archive_directory = %s, manifest_sha256 = %s,
@@ -65,6 +69,8 @@ class Departure:
     """Of the archive that is complete; only the table is left to be dropped."""
     lost: bool
     """Whether somebody else removed the table."""
+    stays: bool = False
+    """Whether its table is not dropped once it is archived."""
 
 
 def table_of(history: str) -> Any:
@@ -92,7 +98,7 @@ def record(label: str, each: Partition, action: str, history: str, part_of: str 
 
 
 def unfinished(session: Session, table: Table, history: str) -> list[Departure]:
-    """Return the departures whose archive is not complete, or whose table still stands."""
+    """Return the departures whose archive is not complete, or whose table still stands and is not to stay."""
     found = []
     for row in session.query(sql.SQL(UNFINISHED).format(history=table_of(history)), (table.label,)):
         # A range that was declared again, and left again, is another archive.
@@ -104,6 +110,7 @@ def unfinished(session: Session, table: Table, history: str) -> list[Departure]:
                 row["archive_name"] or name,
                 row["manifest_sha256"],
                 row["lost"],
+                row["action"] == MOVE,
             )
         )
     return found

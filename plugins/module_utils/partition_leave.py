@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_catalog import Table
-from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_history import record
+from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_history import MOVE, record
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_intervals import bound_literal
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import Partition
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_retention import Hold
@@ -48,6 +48,17 @@ ORDER BY 1
 OWN_KEYS = """
 SELECT p.name AS partition, c.conname AS key FROM unnest(%(names)s::text[]) AS p (name)
 JOIN pg_catalog.pg_constraint c ON c.conrelid = p.name::regclass AND c.contype = 'f' ORDER BY 1, 2
+"""
+
+
+KEPT_SCHEMA = """
+SELECT n.oid IS NOT NULL AS found, pg_catalog.has_schema_privilege(n.oid, 'CREATE') AS allowed,
+    current_user::text AS login
+FROM (SELECT pg_catalog.to_regnamespace(pg_catalog.quote_ident(%s)) AS oid) AS n
+"""
+TAKEN_THERE = """
+SELECT c.relname AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = ANY (%s) ORDER BY 1
 """
 
 
@@ -148,8 +159,33 @@ def refuse_referenced(session: Session, table: Table, leave: Sequence[Partition]
         )
 
 
+def refuse_schema(session: Session, leave: Sequence[Partition], options: Mapping[str, Any]) -> None:
+    """Raise where partitions cannot move to the declared schema."""
+    schema = options["retention_schema"]
+    if not schema or options["retention_action"] in ("keep", "drop"):
+        return
+    row = session.query(KEPT_SCHEMA, (schema,))[0]
+    if not row["found"]:
+        raise PostgresqlError(
+            f"retention_schema: there is no schema '{schema}'", remedy=f"CREATE SCHEMA {schema}", sqlstate="3F000"
+        )
+    if not row["allowed"]:
+        raise PostgresqlError(
+            f"retention_schema: {row['login']} may not create in schema '{schema}'",
+            remedy=f"GRANT CREATE, USAGE ON SCHEMA {schema} TO {row['login']}",
+            sqlstate="42501",
+        )
+    taken = session.query(TAKEN_THERE, (schema, [each.name for each in leave])) if leave else []
+    if taken:
+        raise PostgresqlError(
+            f"retention_schema: {schema} has {', '.join(each['name'] for each in taken)} already",
+            remedy="rename them there",
+            sqlstate="42P07",
+        )
+
+
 def leave_statements(
-    session: Session, table: Table, leave: Sequence[Partition], action: str, history: str
+    session: Session, table: Table, leave: Sequence[Partition], action: str, options: Mapping[str, Any]
 ) -> list[list[Any]]:
     """Return, for each partition, the statements of the transaction in which it leaves.
 
@@ -170,7 +206,12 @@ def leave_statements(
         ]
         if action == "drop":
             texts.append(sql.SQL("DROP TABLE {}").format(partition))
-        if history:
-            texts.append(record(table.label, each, action, history))
+        gone = each
+        if action != "drop" and options["retention_schema"]:
+            gone = replace(each, schema=options["retention_schema"])
+            texts.append(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(partition, sql.Identifier(gone.schema)))
+        if options["history"]:
+            recorded = MOVE if action == "archive" and gone.schema != each.schema else action
+            texts.append(record(table.label, gone, recorded, options["history"]))
         statements.append(texts)
     return statements

@@ -36,6 +36,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_leave
     newest_row,
     read_holds,
     refuse_referenced,
+    refuse_schema,
 )
 from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_plan import (
     Declaration,
@@ -114,7 +115,7 @@ def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay
             nothing, 0, nothing, None,
         )  # fmt: skip
     leave, holds, problem = look_for_expired(session, options, table, stay)
-    going = leave_statements(session, table, leave, stay.action, options["history"]) if stay else []
+    going = leave_statements(session, table, leave, stay.action, options) if stay else []
     departures, kept = look_for_departures(session, options, table)
     planned = replace(planned, create=create)
     now = instant(table, options["now"])
@@ -167,6 +168,7 @@ def look_for_expired(
     try:
         leave = leaving(old, holds, stay, now, newest_row(session, table, now))
         refuse_referenced(session, table, leave)
+        refuse_schema(session, leave, options)
     except PostgresqlError as error:
         return [], holds, error
     return leave, holds, None

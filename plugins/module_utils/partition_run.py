@@ -126,7 +126,9 @@ def archivings(session: Session, options: Mapping[str, Any], found: Found) -> li
     texts = ends(session, options, found.departures, found.holds)
     if options["retention_action"] == "archive":
         for leaves in found.leave:
-            texts.append(f"-- archive {leaves.schema}.{leaves.name} in {options['archive_directory']}, then drop it")
+            kept = options["retention_schema"]
+            end = "it stays there" if kept else "then drop it"
+            texts.append(f"-- archive {kept or leaves.schema}.{leaves.name} in {options['archive_directory']}, {end}")
     return texts
 
 
@@ -139,7 +141,7 @@ def ends(
     for each in departures:
         if not each.manifest_sha256:
             texts.append(f"-- archive {each.partition.schema}.{each.partition.name} in {options['archive_directory']}")
-        if each.partition.name not in held:
+        if each.partition.name not in held and not each.stays:
             texts += [session.render(text) for text in drop_statements(each, options["history"])]
     return texts
 
@@ -167,7 +169,7 @@ def end_departures(session: Session, options: Mapping[str, Any], table: Table) -
     for each in departures:
         # One whose table somebody removed after it was archived has only its record completed.
         manifest = None if each.lost else archive(session, table, each, options)
-        if each.partition.name not in held:
+        if each.partition.name not in held and not each.stays:
             drop(session, each, manifest, options)
         if manifest:
             archives.append(
@@ -177,7 +179,7 @@ def end_departures(session: Session, options: Mapping[str, Any], table: Table) -
                     "rows": manifest.seal.rows,
                     "sha256": manifest.seal.sha256,
                     "manifest_sha256": manifest.sha256,
-                    "dropped": each.partition.name not in held,
+                    "dropped": each.partition.name not in held and not each.stays,
                 }
             )
     return archives

@@ -84,6 +84,11 @@ options:
         O(retention_action=archive).
       - Its columns are those of C(audit.partition_history), which role P(auditdb.postgresql.audit_schema#role) makes.
     type: str
+  retention_schema:
+    description:
+      - Schema that a partition moves to as it leaves, with O(retention_action) V(detach) or V(archive). It must exist.
+      - With V(archive) the table then stays there, archived, and is not dropped.
+    type: str
   keep_at_least:
     description: How many partitions stay whatever their age, counted from that of now backwards.
     type: int
@@ -501,6 +506,7 @@ def main() -> None:
             "default_partition": {"type": "bool", "default": False},
             "retention": {"type": "str"},
             "retention_action": {"type": "str", "choices": list(ACTIONS), "default": "keep"},
+            "retention_schema": {"type": "str"},
             "keep_at_least": {"type": "int", "default": 2},
             "max_leaving": {"type": "int", "default": 3},
             "clock_lead": {"type": "str", "default": "60 days"},

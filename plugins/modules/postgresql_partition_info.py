@@ -76,6 +76,9 @@ options:
       closed_storage_parameters:
         description: Says nothing here.
         type: dict
+      retention_schema:
+        description: Says nothing here.
+        type: str
       tablespace:
         description: Says nothing here.
         type: str
@@ -463,6 +466,7 @@ def main() -> None:
                     "repair_indexes": {"type": "bool"},
                     "storage_parameters": {"type": "dict"},
                     "closed_storage_parameters": {"type": "dict"},
+                    "retention_schema": {"type": "str"},
                     "tablespace": {"type": "str"},
                     "old_tablespace": {"type": "str"},
                     "old_after": {"type": "str"},

@@ -13,7 +13,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils import partitio
 from .partitions import TABLE, declare, refuse
 
 ROOT = Path(__file__).parents[2]
-HISTORY = ROOT / "roles/audit_schema/files/migrations/0010_partition_history.sql"
+MIGRATIONS = ROOT / "roles/audit_schema/files/migrations"
 HOLDS = """
 CREATE TABLE holds (id bigint GENERATED ALWAYS AS IDENTITY, table_name text, time_from timestamptz, time_to timestamptz,
     organization_id text, reason text NOT NULL, owner text NOT NULL, released_at timestamptz)
@@ -25,7 +25,8 @@ GONE = ["log_2026_05", "log_2026_06"]
 def log(database):
     """A table with ten rows a month from May to November."""
     database.query("CREATE SCHEMA audit")
-    database.query(HISTORY.read_text())
+    for name in ("0010_partition_history", "0012_partition_copy"):
+        database.query((MIGRATIONS / f"{name}.sql").read_text())
     database.query(HOLDS)
     database.query(TABLE)
     declare(database, start="2026-05-01", default_partition=True)
@@ -200,3 +201,60 @@ def test_other_departures_are_recorded_too(log, leave, action):
 def test_an_archive_needs_a_place_and_a_history(log, leave, missing):
     failed = refuse(log, **{**leave, missing: None})
     assert failed["msg"].startswith(f"retention_action: archive without {missing}") and standing(log) == GONE
+
+
+def test_what_is_archived_can_stay_in_a_schema_of_its_own(log, leave):
+    log.query("CREATE SCHEMA cold")
+    rows = log.query("SELECT * FROM log WHERE at < '2026-07-01' ORDER BY id")
+    check = declare(log, check=True, retention_schema="cold", **leave)
+    assert f"-- archive cold.log_2026_05 in {leave['archive_directory']}, it stays there" in check["diff"]["after"]
+    gone = declare(log, retention_schema="cold", **leave)
+    assert gone["queries"] == check["queries"]
+    assert [(each["partition"], each["rows"], each["dropped"]) for each in gone["archived"]] == [
+        (name, 10, False) for name in GONE
+    ]
+    assert standing(log) == [] and standing(log, [f"cold.{name}" for name in GONE]) == [f"cold.{name}" for name in GONE]
+    assert log.query("SELECT * FROM cold.log_2026_05 UNION ALL SELECT * FROM cold.log_2026_06 ORDER BY id") == rows
+    assert history(log) == [(name, "move", 10, True, False) for name in GONE]
+    assert files(leave) == [f"cold.{name}.{end}" for name in GONE for end in ("copy.zst", "manifest.json")]
+    for more in ({"retention_schema": "cold"}, {}):  # also a run that does not know of the schema leaves them alone
+        again = declare(log, **leave, **more)
+        assert not again["changed"] and again["archived"] == []
+    assert len(standing(log, [f"cold.{name}" for name in GONE])) == 2
+
+
+def test_what_is_detached_moves_too(log, leave):
+    log.query("CREATE SCHEMA cold")
+    declare(log, retention_schema="cold", **{**leave, "retention_action": "detach"})
+    assert standing(log, [f"cold.{name}" for name in GONE]) == [f"cold.{name}" for name in GONE]
+    assert [each[1] for each in history(log)] == ["detach", "detach"]
+
+
+def test_killed_after_the_move_the_next_run_archives_it_there(log, leave):
+    log.query("CREATE SCHEMA cold")
+
+    def work():
+        partition_history.export = die
+        declare(log, retention_schema="cold", **leave)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert [each[3] for each in history(log)] == [False, False]
+    done = declare(log, retention_schema="cold", **leave)
+    assert [each["partition"] for each in done["archived"]] == GONE
+    assert not declare(log, retention_schema="cold", **leave)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("SELECT 1", "there is no schema 'cold'"),
+        ("CREATE SCHEMA cold; CREATE TABLE cold.log_2026_05 ()", "cold has log_2026_05 already"),
+    ],
+)
+def test_a_schema_that_cannot_take_them_is_told_and_nothing_leaves(log, leave, text, said):
+    log.query(text)
+    failed = refuse(log, retention_schema="cold", **leave)
+    assert said in failed["msg"] and failed["remedy"] and standing(log) == GONE

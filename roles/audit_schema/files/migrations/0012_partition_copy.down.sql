@@ -4,8 +4,8 @@ LOCK TABLE audit.partition_history IN ACCESS EXCLUSIVE MODE;
 
 DO $$
 BEGIN
-    IF EXISTS (SELECT FROM audit.partition_history WHERE action = 'copy') THEN
-        RAISE EXCEPTION 'audit.partition_history tells of copies: what it allows is not taken back'
+    IF EXISTS (SELECT FROM audit.partition_history WHERE action IN ('copy', 'move')) THEN
+        RAISE EXCEPTION 'audit.partition_history tells of copies and moves: what it allows is not taken back'
             USING HINT = 'Keep the migration: the traces are evidence of which archives hold rows.';
     END IF;
 END
