@@ -136,6 +136,8 @@ class Table:
     standby: bool
     now: datetime
     tablespace: str | None = None
+    new_tablespace: str | None = None
+    """Of partitions to come and their indexes, where one is declared."""
     reach: datetime | None = None
     """The greatest number in use, where the key is a number."""
     passed_on: PassedOn | None = None

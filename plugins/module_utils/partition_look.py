@@ -127,7 +127,7 @@ def look(session: Session, options: Mapping[str, Any], wanted: Declaration, stay
     moves, waiting = read_moves(session, stays, options, now)
     if create:
         table = with_new(session, table, options, now)
-        table = replace(table, tablespace=options["tablespace"] or table.tablespace)
+        table = replace(table, new_tablespace=options["tablespace"])
     return Found(
         table, pending, planned, carries, repairs, strays, leave, going, departures, [*holds, *kept], moves, waiting,
         due, problem,

@@ -60,8 +60,10 @@ def create_statements(table: Table, new: Range) -> list[Any]:
         texts = [f"CREATE TABLE {{partition}} PARTITION OF {{parent}} {bounds}"]
     else:
         texts = ["CREATE TABLE {partition} (LIKE {parent} INCLUDING ALL EXCLUDING IDENTITY)"]
-    if table.tablespace and not new.detached:  # LIKE leaves the table's out, and indexes go to the default one
-        texts = ["SET LOCAL default_tablespace = {tablespace}", texts[0] + " TABLESPACE {tablespace}", *texts[1:]]
+    if texts and (table.new_tablespace or (table.tablespace and not fresh)):  # LIKE leaves the table's out
+        texts[0] += " TABLESPACE {tablespace}"
+    if texts and table.new_tablespace:  # where the indexes go
+        texts.insert(0, "SET LOCAL default_tablespace = {tablespace}")
     if table.opened_to and not new.detached:
         texts.append("REVOKE ALL ON TABLE {partition} FROM {others}")
     if table.owner != table.creator and not new.detached:
@@ -95,7 +97,7 @@ def _names(table: Table) -> dict[str, Any]:
         "key": sql.Identifier(table.key),
         "columns": sql.SQL(", ").join(map(sql.Identifier, table.columns)),
         "owner": sql.Identifier(table.owner),
-        "tablespace": sql.Identifier(table.tablespace or ""),
+        "tablespace": sql.Identifier(table.new_tablespace or table.tablespace or ""),
         "others": sql.SQL(", ").join(
             sql.SQL("PUBLIC") if name == "PUBLIC" else sql.Identifier(name) for name in table.opened_to
         ),
