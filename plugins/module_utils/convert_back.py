@@ -67,7 +67,7 @@ def look_back(session: Session, options: Mapping[str, Any], subject: Subject) ->
             f"{subject.label} has no partition {names(subject.name).legacy} that was the table before",
             remedy="it was not converted by this module, or that partition has left: copy the rows to a new table",
         )
-    legacy, before = converted
+    legacy, before = converted[0], converted[1]
     refuse(subject, hindrances(session, options, subject, converted))
     steps = undo_split(session, options, subject, legacy)
     steps += [*key_steps(session, legacy, subject.name, before), back_step(session, options, subject)]
@@ -153,7 +153,7 @@ def back_step(session: Session, options: Mapping[str, Any], subject: Subject) ->
             converted = read_legacy(session, now) if now else None
             if now is None or converted is None:
                 raise PostgresqlError(f"{subject.label} was replaced meanwhile", remedy="run this again")
-            legacy, before = converted
+            legacy, before = converted[0], converted[1]
             refuse(now, [*hindrances(session, options, now, converted), *unprepared(legacy, now.name, before)])
             rows = rows_elsewhere(session, now, legacy, options["batch_rows"])
             session.execute(";\n".join(render(detach(now, legacy))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Optional
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.connection import Session, with_lock_retries
 from ansible_collections.auditdb.postgresql.plugins.module_utils.convert_catalog import Subject
@@ -22,7 +22,7 @@ AGAIN = {
 }
 
 
-Tell = Callable[[int, int | None], None]
+Tell = Callable[[int, Optional[int]], None]  # noqa: UP045 - a value, and not an annotation
 """Takes how many rows are done, and of how many about."""
 
 

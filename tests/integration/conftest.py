@@ -23,6 +23,8 @@ import psycopg2.extras
 import pytest
 from ansible.module_utils import basic
 
+from .conversions import FURNISHED
+
 HERE = Path(__file__).parent
 MODULES = "ansible_collections.auditdb.postgresql.plugins.modules"
 DEBIAN_OF = {15: "12", 17: "13"}
@@ -190,3 +192,19 @@ def database(server: Server) -> Iterator[Database]:
 def role_prefix() -> str:
     """Return a prefix for the names of roles, which are shared by all databases of a server."""
     return f"t{uuid.uuid4().hex[:8]}_"
+
+
+@pytest.fixture
+def furnished(database: Database, role_prefix: str) -> Iterator[Database]:
+    """A plain table audit_log on which hangs whatever a conversion carries over."""
+    names = [f"{role_prefix}{name}" for name in ("owner", "reader", "writer")]
+    for name in names:
+        database.query(f'CREATE ROLE "{name}"')
+    database.query(f'GRANT CREATE ON SCHEMA public TO "{names[0]}"')
+    text = FURNISHED.replace("DATABASE", database.name)
+    for word, name in zip(("OWNER", "READER", "WRITER"), names, strict=True):
+        text = text.replace(f'"{word}"', f'"{name}"')
+    database.query(text)
+    yield database
+    quoted = ", ".join(f'"{name}"' for name in names)
+    database.query(f"DROP OWNED BY {quoted} CASCADE; DROP ROLE {quoted}")

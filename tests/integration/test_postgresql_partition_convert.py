@@ -9,7 +9,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from .conversions import FURNISHED, TABLE, convert, portrait, revert
+from .conversions import TABLE, convert, portrait, revert
 from .partitions import bounds
 
 MONTHS = {
@@ -26,21 +26,6 @@ SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'a
 def log(database):
     database.query(TABLE)
     return database
-
-
-@pytest.fixture
-def furnished(database, role_prefix):
-    names = [f"{role_prefix}{name}" for name in ("owner", "reader", "writer")]
-    for name in names:
-        database.query(f'CREATE ROLE "{name}"')
-    database.query(f'GRANT CREATE ON SCHEMA public TO "{names[0]}"')
-    text = FURNISHED.replace("DATABASE", database.name)
-    for word, name in zip(("OWNER", "READER", "WRITER"), names, strict=True):
-        text = text.replace(f'"{word}"', f'"{name}"')
-    database.query(text)
-    yield database
-    quoted = ", ".join(f'"{name}"' for name in names)
-    database.query(f"DROP OWNED BY {quoted} CASCADE; DROP ROLE {quoted}")
 
 
 def test_rows_of_past_months_ids_and_primary_key_are_kept_and_no_id_is_used_again(log):

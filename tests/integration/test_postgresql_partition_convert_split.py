@@ -12,7 +12,6 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 
 from .conversions import TABLE, convert, portrait, refuse, revert
 from .partitions import bounds
-from .test_postgresql_partition_convert import furnished  # noqa: F401
 from .test_postgresql_partition_convert_faults import killed_at, usable
 
 PARTS = """SELECT relname FROM pg_class WHERE relname LIKE 'audit_log_split%'
@@ -63,7 +62,7 @@ def test_converted_and_split_in_one_run(log):
     usable(log, 1000)
 
 
-def test_all_that_hangs_on_the_table_stays(furnished):  # noqa: F811
+def test_all_that_hangs_on_the_table_stays(furnished):
     convert(furnished)
     before = portrait(furnished, "names")
     rows = furnished.query("SELECT * FROM audit_log ORDER BY id")
