@@ -46,6 +46,11 @@ def create(found: dict[str, Any]) -> list[str]:
             per.setdefault(row["partitions"], (row["ours"] / row["partitions"], 3 + row["indexes"]))
         first = figures["create"][0]
         loop = figures["loop"]
+        plain = first["floor"]
+        rows.append(
+            [version, "90", "15", seconds(first["ours"]), f"{seconds(plain)} (as many tables, not partitioned)",
+             f"{plain / first['ours']:.2f}", verdict(first["ours"] <= 2 * plain, "at most twice as long")]
+        )  # fmt: skip
         kept = verdict(loop >= 10 * first["ours"], "10 times")
         rows.append(
             [

@@ -39,12 +39,24 @@ LOOP = """
 """
 
 
+def floor(running: Server, count: int, indexes: int) -> float:
+    """Time the making of as many tables with the same indexes that are no partitions: what any tool has to wait for."""
+    running.fresh(table(indexes))
+    texts = [f"CREATE TABLE floor_{number} (LIKE log INCLUDING ALL EXCLUDING IDENTITY)" for number in range(count)]
+    times: list[float] = []
+    with timed(times):
+        for begin in range(0, count, 100):
+            running.sql("; ".join(texts[begin : begin + 100]))
+    return times[0]
+
+
 def create(running: Server, raised: bool) -> list[dict[str, Any]]:
     """Time the creation of partitions. pg_partman makes all in one transaction, and so needs more locks."""
     rows = []
     for interval, partmans, count, indexes in CASES[-1:] if raised else CASES:
         ours: list[float] = []
         theirs: list[float] = []
+        floors: list[float] = []
         refused = None
         for _round in range(ROUNDS if count < 5000 else 1):
             running.fresh(table(indexes))
@@ -53,6 +65,7 @@ def create(running: Server, raised: bool) -> list[dict[str, Any]]:
                     running, "postgresql_partition", table="log", interval=interval, premake=count - 1, now=NOW
                 )
             assert len(made["created"]) == count
+            floors.append(floor(running, count, indexes))
             running.fresh(table(indexes))
             try:
                 with timed(theirs):
@@ -60,7 +73,8 @@ def create(running: Server, raised: bool) -> list[dict[str, Any]]:
             except Exception as error:
                 refused = str(error).splitlines()[0]
         row = {"partitions": count, "indexes": indexes, "locks": "raised" if raised else "default"}
-        row |= {"ours": statistics.median(ours), "partman": statistics.median(theirs) if theirs else None}
+        row |= {"ours": statistics.median(ours), "floor": statistics.median(floors)}
+        row |= {"partman": statistics.median(theirs) if theirs else None}
         rows.append({**row, "partman refused": refused})
         print(row, refused, flush=True)
     return rows
