@@ -1,0 +1,93 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The contract that an engine fulfils. Timers, metrics, drills and reports know only this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from .backup import Backup
+from .errors import BackupError
+from .retention import Plan
+from .wal_continuity import WalState
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that verifying found wrong."""
+
+    subject: str
+    """A backup's id, or the name of a WAL file."""
+    message: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where recovery ends: one of these, or the end of the archived WAL."""
+
+    time: str | None = None
+    lsn: str | None = None
+    xid: str | None = None
+    name: str | None = None
+    immediate: bool = False
+    timeline: str = "latest"
+    action: str = "promote"
+    """promote, pause or shutdown: what the server does once it is there."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is restored, where to, and up to which moment."""
+
+    directory: Path
+    identity: Path
+    backup: str | None
+    """The backup's id; the newest that precedes the target where None."""
+    target: Target
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restore made."""
+
+    directory: Path
+    backups: Sequence[str]
+    """Ids, the full one first."""
+    milliseconds: Mapping[str, int]
+    """By phase: decrypt, combine, verify."""
+
+
+class Engine(Protocol):
+    """One way to keep backups."""
+
+    def push(self, path: Path) -> bool:
+        """Archive a WAL file, durably; False where an identical one is archived already."""
+
+    def get(self, name: str, target: Path, identity: Path) -> bool:
+        """Fetch a WAL file; False where neither it nor anything after it is archived."""
+
+    def backup(self, kind: str) -> Backup | None:
+        """Take a backup: full, incremental or logical. None where only WAL was archived."""
+
+    def backups(self) -> Mapping[str, Backup | BackupError]:
+        """Return all backups by id, the oldest first; an error in place of one that cannot be used."""
+
+    def wal(self) -> WalState:
+        """Return what is archived, from the oldest usable backup on, and what is missing."""
+
+    def verify(self, only: str | None, identity: Path | None) -> list[Finding]:
+        """Read backups and WAL again, and return what is wrong; decrypt them too where there is an identity."""
+
+    def expire(self, dry_run: bool) -> Plan:
+        """Remove what retention does not keep."""
+
+    def restore(self, request: Request) -> Restored:
+        """Make an empty directory a data directory that recovers to the target when it is started."""
+
+    def offsite(self) -> int:
+        """Copy what the second place does not have yet, and return the number of files."""

@@ -1,0 +1,128 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The engine that needs nothing but PostgreSQL's own programs, zstd and age."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import base_backup, logical_backup, offsite, proof, restore, verify, wal_archive
+from .backup import Backup, load_all
+from .chains import broken, build, needs
+from .configuration import Configuration
+from .engine import Finding, Request, Restored
+from .errors import BackupError
+from .expire import remove
+from .postgres import Server
+from .repository import Repository
+from .retention import Plan, daily, dropped, dropped_wal, keep
+from .wal_continuity import WalState
+
+SWITCH_SECONDS = 120
+
+
+class Engine:
+    """The engine ``basebackup``."""
+
+    def __init__(self, settings: Configuration, program: str, configuration: Path) -> None:
+        self._settings = settings
+        self._repository = Repository(settings.repository)
+        self._program = program
+        self._configuration = configuration
+
+    def push(self, path: Path) -> bool:
+        """Archive a WAL file."""
+        return wal_archive.push(self._settings, path)
+
+    def get(self, name: str, target: Path, identity: Path) -> bool:
+        """Fetch a WAL file."""
+        return wal_archive.get(self._settings, name, target, identity)
+
+    def backups(self) -> Mapping[str, Backup | BackupError]:
+        """Return all backups."""
+        self._repository.check()
+        return load_all(self._repository.backups)
+
+    def wal(self) -> WalState:
+        """Return what is archived."""
+        return verify.wal_state(self._repository, self.backups(), self._settings.retention)
+
+    def backup(self, kind: str) -> Backup | None:
+        """Take a backup. Before PostgreSQL 17, an incremental one is the WAL up to now, whole."""
+        with self._repository.lock(f"backup {kind}"):
+            if kind == "logical":
+                return logical_backup.take(self._settings)
+            if kind == "full":
+                return base_backup.take(self._settings, None)
+            if Server(self._settings).facts().major < base_backup.INCREMENTAL_SINCE:
+                self._switch()
+                return None
+            return base_backup.take(self._settings, self._parent())
+
+    def _parent(self) -> Backup:
+        """Return the backup on which an incremental one is to rest: the newest."""
+        known = self.backups()
+        usable = [
+            each
+            for each in known.values()
+            if isinstance(each, Backup) and each.kind != "logical" and not broken(known, each)
+        ]
+        if not usable:
+            raise BackupError("there is no backup for an incremental one to rest on", "auditdb-backup backup full")
+        return usable[-1]
+
+    def _switch(self) -> None:
+        """End the current segment, wait until it is archived, and see that none is missing."""
+        name = Server(self._settings).switch_wal()
+        deadline = time.monotonic() + SWITCH_SECONDS
+        while not (self._repository.wal / name).exists():
+            if time.monotonic() > deadline:
+                raise BackupError(
+                    f"WAL file {name} was not archived within {SWITCH_SECONDS} s",
+                    "see why archive_command fails: the server's log",
+                )
+            time.sleep(0.2)
+        state = self.wal()
+        if state.missing:
+            raise BackupError(
+                f"WAL is missing: {', '.join(state.missing[:5])}", "take a full backup: auditdb-backup backup full"
+            )
+
+    def verify(self, only: str | None, identity: Path | None) -> list[Finding]:
+        """Read backups and WAL again."""
+        with self._repository.lock("verify"):
+            return verify.verify(self._settings, self.backups(), only, identity)
+
+    def expire(self, dry_run: bool) -> Plan:
+        """Remove what retention does not keep."""
+        with self._repository.lock("expire"):
+            plan = self._plan()
+            if not dry_run:
+                remove(self._repository, plan)
+            return plan
+
+    def _plan(self) -> Plan:
+        policy = self._settings.retention
+        backups = self.backups()
+        proofs = proof.read_all(self._repository, backups)
+        physical, logical = build(backups, proofs), build(backups, proofs, logical=True)
+        kept = keep(physical, policy)
+        # From the oldest chain of the last days on, every moment can be restored; older ones keep what they need.
+        onwards = [each.id for each in daily(physical, kept)]
+        stay = [each for each in physical if each.id in kept]
+        wal = dropped_wal(wal_archive.names(self._repository.wal), needs(stay, backups, set(onwards)))
+        kept |= keep(logical, policy)
+        return Plan(kept, dropped([*physical, *logical], kept), wal, onwards[0] if onwards else None)
+
+    def restore(self, request: Request) -> Restored:
+        """Restore into an empty directory."""
+        return restore.restore(self._settings, self.backups(), request, self._program, self._configuration)
+
+    def offsite(self) -> int:
+        """Copy what the second place does not have yet."""
+        with self._repository.lock("offsite"):
+            return offsite.copy(self._settings)

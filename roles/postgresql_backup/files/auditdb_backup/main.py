@@ -1,0 +1,122 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command line, and what each subcommand's exit code means to the one that calls it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from .configuration import Configuration
+from .errors import BackupError
+
+CONFIGURATION = Path("/etc/auditdb-backup/main.json")
+NOT_ARCHIVED = 1
+STOP_RECOVERY = 126
+GRACE_SECONDS = 10
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(prog="auditdb-backup", description="Backups of a PostgreSQL cluster.")
+    top.add_argument("--config", type=Path, default=CONFIGURATION, help="configuration file, %(default)s if not given")
+    commands = top.add_subparsers(dest="command", required=True)
+    commands.add_parser("prepare", help="make the repository")
+    push = commands.add_parser("push", help="archive a WAL file: archive_command. Any failure: exit code 1")
+    push.add_argument("path", type=Path, help="its path: %%p")
+    get = commands.add_parser("get", help="fetch a WAL file: restore_command. Not there: 1. Other failures: 126")
+    get.add_argument("name", help="its name: %%f")
+    get.add_argument("target", type=Path, help="where to: %%p")
+    get.add_argument("--identity", type=Path, required=True, help="file with the private key")
+    get.add_argument("--standby", action="store_true", help="any failure is 1: a standby tries again")
+    backup = commands.add_parser("backup", help="take a backup")
+    backup.add_argument("kind", choices=["full", "incremental", "logical"])
+    commands.add_parser("list", help="list the backups").add_argument("--json", action="store_true")
+    verify = commands.add_parser("verify", help="read backups and WAL again")
+    verify.add_argument("backup", nargs="?", help="only this one")
+    verify.add_argument("--identity", type=Path, help="file with the private key: decrypt them too")
+    verify.add_argument("--restored", action="store_true", help="record that a restore has proven it")
+    expire = commands.add_parser("expire", help="remove what retention does not keep")
+    expire.add_argument("--dry-run", action="store_true", help="only say what would go")
+    expire.add_argument("--json", action="store_true")
+    _add_restore(commands.add_parser("restore", help="make an empty directory a data directory that recovers"))
+    commands.add_parser("offsite", help="copy what the second place does not have")
+    status = commands.add_parser("status", help="how the backups are. Problems: exit code 3")
+    status.add_argument("--json", action="store_true")
+    status.add_argument("--textfile", action="store_true", help="write Prometheus' text file too")
+    return top
+
+
+def _add_restore(restore: argparse.ArgumentParser) -> None:
+    restore.add_argument("--to", type=Path, required=True, help="an empty directory")
+    restore.add_argument("--identity", type=Path, required=True, help="file with the private key")
+    restore.add_argument("--backup", help="its id; the newest before the target if not given")
+    target = restore.add_mutually_exclusive_group()
+    target.add_argument("--target-time", help="such as 2026-05-01T12:00:00Z")
+    target.add_argument("--target-lsn", help="such as 0/3000028")
+    target.add_argument("--target-xid", help="a transaction's id")
+    target.add_argument("--target-name", help="a named restore point")
+    target.add_argument("--target-immediate", action="store_true", help="as soon as the backup is consistent")
+    restore.add_argument("--timeline", default="latest", help="latest, current or a number; %(default)s if not given")
+    restore.add_argument("--target-action", choices=["promote", "pause", "shutdown"], default="promote")
+
+
+COMMANDS = {"prepare": "prepare", "list": "show", "status": "look"}
+
+
+def _limit(seconds: int) -> None:
+    """Cut a hang: raise after so many seconds, and be killed where even that does not end the process."""
+
+    def end(_signal: int, _frame: FrameType | None) -> NoReturn:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(GRACE_SECONDS)
+        raise BackupError(f"it took longer than {seconds} s", "see whether the repository's disk or mount hangs")
+
+    signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = Configuration.read(arguments.config)
+    # WAL is handled without the rest of the program: once a minute and more often, it has to be quick.
+    if arguments.command == "push":
+        _limit(settings.push_timeout)
+    if arguments.command == "get":
+        _limit(settings.get_timeout)
+    engines = importlib.import_module(f".engine_{settings.engine}", __package__)
+    engine = engines.Engine(settings, sys.argv[0], arguments.config)
+    if arguments.command == "push":
+        engine.push(arguments.path)
+        return 0
+    if arguments.command == "get":
+        return 0 if engine.get(arguments.name, arguments.target, arguments.identity) else NOT_ARCHIVED
+    commands = importlib.import_module(".commands", __package__)
+    name = COMMANDS.get(arguments.command, arguments.command)
+    return int(getattr(commands, name)(settings, engine, arguments))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand and return its exit code. Failures are said on standard error."""
+    try:
+        arguments = parser().parse_args(argv)
+    except SystemExit as end:  # argparse ends with 2, which restore_command would take for "not archived"
+        return STOP_RECOVERY if end.code else 0
+    stops = arguments.command == "get" and not arguments.standby
+    try:
+        return _run(arguments)
+    except BackupError as error:
+        print(f"auditdb-backup {arguments.command}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"auditdb-backup {arguments.command}: {error}. Remedy: check space, owner and mode", file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    return STOP_RECOVERY if stops else 1

@@ -1,0 +1,123 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the running server is asked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+
+from .configuration import Configuration
+from .errors import BackupError
+
+FACTS = """
+SELECT (pg_control_system()).system_identifier::text,
+    current_setting('server_version'),
+    current_setting('server_version_num')::integer / 10000,
+    (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'),
+    ARRAY(SELECT spcname::text FROM pg_catalog.pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global'))
+"""
+DATABASES = "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
+ARCHIVER = """
+SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()),
+    (SELECT count(*) FROM pg_catalog.pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
+    archived_count, failed_count, last_archived_wal, last_failed_wal,
+    extract(epoch FROM pg_catalog.now() - last_archived_time)::bigint,
+    current_setting('archive_mode'), current_setting('archive_command')
+FROM pg_catalog.pg_stat_archiver
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a backup's manifest says of the server."""
+
+    system_identifier: str
+    server_version: str
+    major: int
+    wal_segment_bytes: int
+    tablespaces: list[str]
+
+
+@dataclass(frozen=True)
+class Archiver:
+    """How the server's archiver is doing."""
+
+    current: str
+    """The segment that is being written."""
+    ready: int
+    """Segments that wait for the archiver."""
+    archived_count: int
+    failed_count: int
+    last_archived: str | None
+    last_failed: str | None
+    last_archived_age: int | None
+    mode: str
+    command: str
+
+
+class Server:
+    """The server, over a connection of its own for each question."""
+
+    def __init__(self, settings: Configuration) -> None:
+        self._settings = settings
+
+    @property
+    def options(self) -> list[str]:
+        """Return the options by which PostgreSQL's programs reach it."""
+        settings = self._settings
+        return ["--host", settings.host, "--port", str(settings.port), "--username", settings.user, "--no-password"]
+
+    @contextlib.contextmanager
+    def connect(self, database: str = "postgres") -> Iterator[Any]:
+        """Yield a cursor; raise BackupError where the server cannot be asked."""
+        settings = self._settings
+        try:
+            connection = psycopg2.connect(
+                host=settings.host,
+                port=settings.port,
+                user=settings.user,
+                dbname=database,
+                connect_timeout=10,
+                application_name="auditdb-backup",
+            )
+            try:
+                with connection, connection.cursor() as cursor:
+                    yield cursor
+            finally:
+                connection.close()
+        except psycopg2.Error as error:
+            raise BackupError(
+                f"the server on port {settings.port}: {error}", "see whether it runs: pg_lsclusters"
+            ) from error
+
+    def _row(self, query: str) -> tuple[Any, ...]:
+        with self.connect() as cursor:
+            cursor.execute(query)
+            row: tuple[Any, ...] = cursor.fetchone()
+            return row
+
+    def facts(self) -> Facts:
+        """Return what a backup's manifest says of the server."""
+        return Facts(*self._row(FACTS))
+
+    def archiver(self) -> Archiver:
+        """Return how the archiver is doing."""
+        return Archiver(*self._row(ARCHIVER))
+
+    def databases(self) -> list[str]:
+        """Return the names of all databases that can be dumped."""
+        with self.connect() as cursor:
+            cursor.execute(DATABASES)
+            return [name for (name,) in cursor.fetchall()]
+
+    def switch_wal(self) -> str:
+        """End the current segment, and return the name of the last one that holds data."""
+        (name,) = self._row("SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal())")
+        return str(name)

@@ -1,0 +1,94 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Other programs: run, fed by each other, and their failures said with what they printed."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from .errors import BackupError
+
+TAIL_BYTES = 2000
+# Messages of PostgreSQL's programs in English, times in UTC, whatever the caller's session is.
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def failure(argv: Sequence[str], code: int, errors: str) -> BackupError:
+    """Return the error that says how the program ended."""
+    ended = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    said = errors.strip()[-TAIL_BYTES:] or "it printed nothing"
+    return BackupError(f"{Path(argv[0]).name} {ended}: {said}", "see what it printed")
+
+
+def run(argv: Sequence[str], **environment: str) -> str:
+    """Run the program, which must succeed, and return what it printed."""
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            env={**ENVIRONMENT, **environment},
+            cwd="/",
+        )
+    except OSError as error:
+        raise BackupError(f"{argv[0]}: {error.strerror}", "install the package that has it") from error
+    if done.returncode:
+        raise failure(argv, done.returncode, (done.stderr or done.stdout).decode(errors="replace"))
+    return done.stdout.decode(errors="replace")
+
+
+@contextmanager
+def pipeline(commands: Sequence[Sequence[str]]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Yield the input of the first program and the output of the last; each is fed by the one before it.
+
+    The block closes the input. After it each program must have succeeded; a block that fails ends them.
+    """
+    running: list[subprocess.Popen[bytes]] = []
+    with tempfile.TemporaryFile() as errors:
+        try:
+            for argv in commands:
+                running.append(_start(argv, running[-1].stdout if running else subprocess.PIPE, errors))
+                if len(running) > 1:
+                    _stream(running[-2].stdout).close()  # or a program whose reader ended would never know
+            with contextlib.suppress(BrokenPipeError):  # the program that ended early says why
+                yield _stream(running[0].stdin), _stream(running[-1].stdout)
+            for process in running:
+                process.wait()
+            # The first that failed is the cause; those after it only saw the end of their input.
+            for argv, process in zip(commands, running, strict=True):
+                if process.returncode and process.returncode != -signal.SIGPIPE:
+                    errors.seek(0)
+                    raise failure(argv, process.returncode, errors.read().decode(errors="replace"))
+            if any(process.returncode for process in running):
+                raise BackupError("the programs' output was not read to its end", "report this as a defect")
+        finally:
+            for process in running:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+                for stream in (process.stdin, process.stdout):
+                    if stream:
+                        with contextlib.suppress(BrokenPipeError):
+                            stream.close()
+
+
+def _start(argv: Sequence[str], source: IO[bytes] | int | None, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=errors, env=ENVIRONMENT, cwd="/")
+    except OSError as error:
+        raise BackupError(f"{argv[0]}: {error.strerror}", "install the package that has it") from error
+
+
+def _stream(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream

@@ -1,0 +1,123 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The repository: a directory with WAL, backups, proofs and the records of jobs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import clock, durable
+from .canonical import canonical
+from .errors import BackupError
+
+FORMAT = 1
+DIRECTORIES = ("wal", "backups", "proofs", "jobs", "work")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where everything lies under the repository's directory."""
+
+    root: Path
+
+    @property
+    def marker(self) -> Path:
+        """Return the file that says whose repository this is; without it, nothing is written or read."""
+        return self.root / "repository.json"
+
+    @property
+    def wal(self) -> Path:
+        """Return the directory of archived WAL."""
+        return self.root / "wal"
+
+    @property
+    def backups(self) -> Path:
+        """Return the directory of backups, each in a directory of its own."""
+        return self.root / "backups"
+
+    @property
+    def proofs(self) -> Path:
+        """Return the directory of what verifying and restoring found."""
+        return self.root / "proofs"
+
+    @property
+    def jobs(self) -> Path:
+        """Return the directory of the jobs' records."""
+        return self.root / "jobs"
+
+    @property
+    def work(self) -> Path:
+        """Return the directory of what is unfinished."""
+        return self.root / "work"
+
+    def create(self, cluster: str, system_identifier: str) -> bool:
+        """Make the repository, and return whether it was made; raise BackupError where it is another cluster's."""
+        if self.marker.exists():
+            found = self.check()["system_identifier"]
+            if found != system_identifier:
+                raise BackupError(
+                    f"{self.root} holds the backups of the cluster with system identifier {found}, this one has "
+                    f"{system_identifier}",
+                    "give this cluster a repository of its own, or move the old one away",
+                )
+            return False
+        for name in DIRECTORIES:
+            (self.root / name).mkdir(mode=0o750, parents=True, exist_ok=True)
+        content = {
+            "cluster": cluster,
+            "created_at": clock.write(clock.now()),
+            "format": FORMAT,
+            "system_identifier": system_identifier,
+        }
+        durable.replace(self.marker, canonical(content) + b"\n")
+        return True
+
+    def check(self) -> dict[str, Any]:
+        """Return what the marker says; raise BackupError where there is no repository, such as a mount that is gone."""
+        try:
+            content: dict[str, Any] = json.loads(self.marker.read_bytes())
+        except OSError as error:
+            raise BackupError(
+                f"there is no repository: {error.strerror}: {self.marker}",
+                "mount it, check its owner and mode, or run the role postgresql_backup, which makes it",
+            ) from error
+        except ValueError as error:
+            raise BackupError(f"{self.marker} is damaged: {error}", "restore it from a copy") from error
+        return content
+
+    @contextmanager
+    def lock(self, what: str) -> Iterator[None]:
+        """Hold the only right to change backups; raise BackupError where another run has it."""
+        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{what}, process {os.getpid()}".encode())
+            yield
+        except BlockingIOError:
+            running = os.pread(descriptor, 200, 0).decode(errors="replace")
+            raise BackupError(f"{what}: another run is at work ({running})", "wait for it to end") from None
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def workplace(self, name: str) -> Iterator[Path]:
+        """Yield an empty directory that is gone after the block. The lock is held: what else is here was killed."""
+        for left in self.work.iterdir():
+            shutil.rmtree(left)
+        place = self.work / name
+        place.mkdir(mode=0o700)
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place)

@@ -1,0 +1,159 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An empty directory becomes a data directory that recovers, once it is started, to the wanted moment."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import clock
+from .backup import Backup
+from .base_backup import DATA
+from .chains import broken, line
+from .configuration import Configuration
+from .engine import Request, Restored
+from .errors import BackupError
+from .packing import check, unpack_directory
+from .processes import run
+from .repository import Repository
+from .wal_name import position
+
+MARKER = ".auditdb-restoring"
+
+
+def choose(backups: Mapping[str, Backup | BackupError], request: Request) -> Backup:
+    """Return the backup to start from: the newest that ended before the target; raise BackupError where none did."""
+    usable = [
+        each
+        for each in backups.values()
+        if isinstance(each, Backup) and each.kind != "logical" and not broken(backups, each)
+    ]
+    if not usable:
+        raise BackupError("there is no backup to restore", "take one: auditdb-backup backup full")
+    usable.sort(key=lambda each: each.finished_at)
+    window = f"targets from {usable[0].finished_at} ({usable[0].stop_lsn}) on can be restored"
+    target = request.target
+    fitting = usable
+    if target.time:
+        if clock.read(target.time) > clock.now():
+            raise BackupError(f"the target time {target.time} is in the future", f"{window}, until now")
+        fitting = [each for each in usable if clock.read(each.finished_at) < clock.read(target.time)]
+    elif target.lsn:
+        fitting = [each for each in usable if position(each.stop_lsn) <= position(target.lsn)]
+    if request.backup:
+        found = [each for each in usable if each.id == request.backup]
+        if not found:
+            raise BackupError(f"backup {request.backup} cannot be restored", "choose one of: auditdb-backup list")
+        if found[0] not in fitting:
+            raise BackupError(f"backup {request.backup} ended after the target", f"choose an older one; {window}")
+        return found[0]
+    if not fitting:
+        raise BackupError(f"the target {target.time or target.lsn} is before the oldest backup", window)
+    return fitting[-1]
+
+
+def settings_of(settings: Configuration, request: Request, program: str, configuration: Path) -> dict[str, str]:
+    """Return the recovery settings, by name."""
+    target = request.target
+    getting = [program, "--config", str(configuration), "get", "--identity", str(request.identity)]
+    found = {
+        "restore_command": f"{shlex.join(getting)} %f %p",
+        "recovery_target_timeline": target.timeline,
+        "archive_mode": "off",  # a restored copy never writes into the archive of the original
+        "primary_conninfo": "",
+    }
+    points = {
+        "recovery_target_time": clock.read(target.time).strftime("%Y-%m-%d %H:%M:%S.%f+00") if target.time else None,
+        "recovery_target_lsn": target.lsn,
+        "recovery_target_xid": target.xid,
+        "recovery_target_name": target.name,
+        "recovery_target": "immediate" if target.immediate else None,
+    }
+    chosen = {name: value for name, value in points.items() if value}
+    if len(chosen) > 1:
+        raise BackupError(f"there is more than one target: {', '.join(sorted(chosen))}", "give one of them")
+    if chosen:
+        found |= {**chosen, "recovery_target_action": target.action, "recovery_target_inclusive": "on"}
+    return found
+
+
+def lines(settings: Mapping[str, str]) -> str:
+    """Return the settings as PostgreSQL's configuration files write them."""
+    return "".join(f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in settings.items())
+
+
+@contextmanager
+def _beside(directory: Path) -> Iterator[Path]:
+    """Yield an empty directory that takes the place of this one after the block. What a killed run left is removed."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise BackupError(f"{directory} is not an empty directory", "give one that is empty, or none that exists")
+    place = directory.with_name(f"{directory.name}.restoring")
+    if place.exists():
+        if not (place / MARKER).exists() and any(place.iterdir()):
+            raise BackupError(f"{place} is in the way", "move it away; no restore made it")
+        shutil.rmtree(place)
+    place.mkdir(mode=0o700)
+    (place / MARKER).touch()
+    try:
+        yield place
+        (place / MARKER).unlink()
+        place.rename(directory)
+    finally:
+        if place.exists():
+            shutil.rmtree(place)
+
+
+def restore(
+    settings: Configuration,
+    backups: Mapping[str, Backup | BackupError],
+    request: Request,
+    program: str,
+    configuration: Path,
+) -> Restored:
+    """Restore the newest fitting backup; PostgreSQL itself replays the WAL when the directory is started."""
+    repository = Repository(settings.repository)
+    chosen = line(backups, choose(backups, request))
+    written = settings_of(settings, request, program, configuration)
+    spent: dict[str, int] = {}
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        spent[name] = round((time.monotonic() - begun) * 1000)
+
+    with _beside(request.directory) as place:
+        parts = [place / f"part{number}" for number in range(len(chosen))]
+        with phase("decrypt"):
+            for each, part in zip(chosen, parts, strict=True):
+                part.mkdir(mode=0o700)
+                for artefact in each.artefacts:
+                    check(repository.backups / each.id, artefact)
+                (packed,) = (artefact for artefact in each.artefacts if artefact.name == DATA)
+                unpack_directory(repository.backups / each.id, packed, part, request.identity)
+        data = place / "data"
+        with phase("combine"):
+            if len(parts) == 1:
+                parts[0].rename(data)
+            else:
+                run([str(settings.bin / "pg_combinebackup"), f"--output={data}", *map(str, parts)])
+        with phase("verify"):
+            run([str(settings.bin / "pg_verifybackup"), "--quiet", str(data)])
+            run([str(settings.bin / "initdb"), "--sync-only", f"--pgdata={data}"])
+        with (data / "postgresql.auto.conf").open("a") as file:
+            file.write("# Written by auditdb-backup restore.\n" + lines(written))
+        (data / "recovery.signal").touch(mode=0o600)
+        for part in parts:
+            if part.exists():
+                shutil.rmtree(part)
+        for each_file in data.iterdir():
+            each_file.rename(place / each_file.name)
+        data.rmdir()
+    return Restored(request.directory, [each.id for each in chosen], spent)

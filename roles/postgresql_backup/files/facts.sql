@@ -1,0 +1,15 @@
+-- What the role has to know of the server before it changes anything.
+SELECT
+    current_setting('server_version_num')::integer / 10000 AS version,
+    current_setting('config_file') AS config_file,
+    current_setting('wal_level') AS wal_level,
+    pg_catalog.pg_is_in_recovery() AS standby,
+    -- While archive_mode is off, the server shows no archive_command: the files do.
+    ARRAY(
+        SELECT setting || ' (' || sourcefile || ')' FROM pg_catalog.pg_file_settings
+        WHERE name IN ('archive_command', 'archive_library') AND setting <> '' AND setting NOT LIKE '%/auditdb-backup %'
+    ) AS other_archivers,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_hba_file_rules
+        WHERE type = 'local' AND 'replication' = ANY (database) AND user_name && ARRAY['all', current_user::text]
+    ) AS replication
