@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from argparse import Namespace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from . import clock, durable, job, metrics, proof, status
@@ -148,10 +148,12 @@ def _observe(settings: Configuration, engine: Engine) -> status.Observed:
         archiver = Server(settings).archiver()
     except BackupError:
         archiver = None
+    jobs = {name: job.read(repository, name) for name in settings.jobs}
     return status.Observed(
         at=clock.now(),
         created_at=clock.read(created),
-        jobs={name: job.read(repository, name) for name in settings.jobs},
+        jobs=jobs,
+        running=frozenset(name for name, each in jobs.items() if each.running),
         backups=backups,
         proofs=proof.read_all(repository, backups),
         wal=wal,
@@ -163,5 +165,8 @@ def _observe(settings: Configuration, engine: Engine) -> status.Observed:
 def _closed_at(directory: Path, name: str | None) -> datetime | None:
     if name is None:
         return None
-    with (directory / name).open("rb") as file:
-        return clock.read(read_header(file, name).closed_at).astimezone(UTC)
+    try:
+        with (directory / name).open("rb") as file:
+            return clock.read(read_header(file, name).closed_at)
+    except BackupError:  # damaged: verify names it, and what is unknown is a problem
+        return None

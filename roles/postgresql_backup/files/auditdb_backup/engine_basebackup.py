@@ -28,11 +28,12 @@ SWITCH_SECONDS = 120
 class Engine:
     """The engine ``basebackup``."""
 
-    def __init__(self, settings: Configuration, program: str, configuration: Path) -> None:
+    def __init__(self, settings: Configuration, program: str, configuration: Path, wait: int) -> None:
         self._settings = settings
         self._repository = Repository(settings.repository)
         self._program = program
         self._configuration = configuration
+        self._wait = wait
 
     def push(self, path: Path) -> bool:
         """Archive a WAL file."""
@@ -53,7 +54,7 @@ class Engine:
 
     def backup(self, kind: str) -> Backup | None:
         """Take a backup. Before PostgreSQL 17, an incremental one is the WAL up to now, whole."""
-        with self._repository.lock(f"backup {kind}"):
+        with self._repository.lock(f"backup {kind}", self._wait):
             if kind == "logical":
                 return logical_backup.take(self._settings)
             if kind == "full":
@@ -94,12 +95,12 @@ class Engine:
 
     def verify(self, only: str | None, identity: Path | None) -> list[Finding]:
         """Read backups and WAL again."""
-        with self._repository.lock("verify"):
+        with self._repository.lock("verify", self._wait):
             return verify.verify(self._settings, self.backups(), only, identity)
 
     def expire(self, dry_run: bool) -> Plan:
         """Remove what retention does not keep."""
-        with self._repository.lock("expire"):
+        with self._repository.lock("expire", self._wait):
             plan = self._plan()
             if not dry_run:
                 remove(self._repository, plan)
@@ -124,5 +125,5 @@ class Engine:
 
     def offsite(self) -> int:
         """Copy what the second place does not have yet."""
-        with self._repository.lock("offsite"):
+        with self._repository.lock("offsite", self._wait):
             return offsite.copy(self._settings)

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from . import clock, durable
 from .canonical import canonical
@@ -27,6 +29,19 @@ class Job:
     error: str = ""
     milliseconds: int = 0
     """Of the last run that ended."""
+    process: int = 0
+    """Of the last run that began."""
+
+    @property
+    def open(self) -> bool:
+        """Return whether the last run has not said how it ended."""
+        return self.started_at is not None and self.started_at > max(self.succeeded_at or "", self.failed_at or "")
+
+    @property
+    def running(self) -> bool:
+        """Return whether the last run is at work, as far as this host knows."""
+        command = Path(f"/proc/{self.process}/cmdline")
+        return self.open and command.exists() and b"auditdb-backup" in command.read_bytes()
 
 
 def read(repository: Repository, name: str) -> Job:
@@ -44,7 +59,7 @@ def write(repository: Repository, name: str, job: Job) -> None:
 def recorded(repository: Repository, name: str) -> Iterator[None]:
     """Record that the job begins, and how the block ends."""
     begun = time.monotonic()
-    job = replace(read(repository, name), started_at=clock.write(clock.now()))
+    job = replace(read(repository, name), started_at=clock.write(clock.now()), process=os.getpid())
     write(repository, name, job)
 
     def spent() -> int:

@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="auditdb-backup", description="Backups of a PostgreSQL cluster.")
     top.add_argument("--config", type=Path, default=CONFIGURATION, help="configuration file, %(default)s if not given")
+    top.add_argument("--wait", type=int, default=0, help="seconds to wait for another run; %(default)s if not given")
     commands = top.add_subparsers(dest="command", required=True)
     commands.add_parser("prepare", help="make the repository")
     push = commands.add_parser("push", help="archive a WAL file: archive_command. Any failure: exit code 1")
@@ -93,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "get":
         _limit(settings.get_timeout)
     engines = importlib.import_module(f".engine_{settings.engine}", __package__)
-    engine = engines.Engine(settings, sys.argv[0], arguments.config)
+    engine = engines.Engine(settings, sys.argv[0], arguments.config, arguments.wait)
     if arguments.command == "push":
         engine.push(arguments.path)
         return 0

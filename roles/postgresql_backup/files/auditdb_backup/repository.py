@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,17 +97,29 @@ class Repository:
         return content
 
     @contextmanager
-    def lock(self, what: str) -> Iterator[None]:
-        """Hold the only right to change backups; raise BackupError where another run has it."""
+    def lock(self, what: str, wait: int = 0) -> Iterator[None]:
+        """Hold the only right to change backups; raise BackupError where another run has it for longer than this."""
+        if os.geteuid() != self.marker.stat().st_uid:
+            raise BackupError(
+                f"{what}: this is not the user who owns {self.root}", f"run it as {self.marker.owner()}: sudo --user"
+            )
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.MODE)
+        deadline = time.monotonic() + wait
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        running = os.pread(descriptor, 200, 0).decode(errors="replace")
+                        raise BackupError(
+                            f"{what}: another run is at work ({running})", "wait for it to end, or give --wait"
+                        ) from None
+                    time.sleep(1)
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{what}, process {os.getpid()}".encode())
             yield
-        except BlockingIOError:
-            running = os.pread(descriptor, 200, 0).decode(errors="replace")
-            raise BackupError(f"{what}: another run is at work ({running})", "wait for it to end") from None
         finally:
             os.close(descriptor)
 

@@ -32,6 +32,8 @@ class Observed:
     created_at: datetime
     """When the repository was made: a job that never ran is late from then on."""
     jobs: Mapping[str, Job]
+    running: frozenset[str]
+    """Jobs that are at work."""
     backups: Mapping[str, Backup | BackupError]
     proofs: Mapping[str, Proof]
     wal: WalState
@@ -69,10 +71,8 @@ def problems(settings: Configuration, observed: Observed) -> list[str]:
         since = age(observed.at, job.succeeded_at)
         if job.failed_at and job.failed_at > (job.succeeded_at or ""):
             found.append(f"job {name} failed at {job.failed_at}: {job.error}")
-        elif job.started_at and job.started_at > max(job.succeeded_at or "", job.failed_at or ""):
-            begun = age(observed.at, job.started_at) or 0
-            if begun > late:
-                found.append(f"job {name} began at {job.started_at} and has not ended. Remedy: see its log")
+        elif job.open and name not in observed.running:
+            found.append(f"job {name} began at {job.started_at} and was ended from outside. Remedy: see its log")
         if since is None:
             if int((observed.at - observed.created_at).total_seconds()) > late:
                 found.append(f"job {name} has never succeeded. Remedy: see its timer: systemctl list-timers")

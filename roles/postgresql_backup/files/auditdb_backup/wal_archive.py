@@ -10,6 +10,7 @@ age. Without this program: ``tail --bytes=+513 FILE | age --decrypt --identity K
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -125,10 +126,11 @@ def parents(directory: Path) -> dict[int, tuple[int, int]]:
     found = {}
     for name in names(directory):
         if name.endswith(".history"):
-            with (directory / name).open("rb") as file:
-                parent = read_header(file, name).parent
-            if parent:
-                timeline, left = parent.split()
+            with (
+                contextlib.suppress(BackupError, ValueError),
+                (directory / name).open("rb") as file,
+            ):  # damaged: verify names it
+                timeline, left = read_header(file, name).parent.split()
                 found[int(name[:8], 16)] = (int(timeline), int(left))
     return found
 
