@@ -1,1 +1,1 @@
-pytest_plugins = ["throwaway"]
+pytest_plugins = ["throwaway", "backup_host"]

@@ -64,7 +64,7 @@ def settings_of(settings: Configuration, request: Request, program: str, configu
     target = request.target
     getting = [program, "--config", str(configuration), "get", "--identity", str(request.identity)]
     found = {
-        "restore_command": f"{shlex.join(getting)} %f %p",
+        "restore_command": shlex.join(getting).replace("%", "%%") + " %f %p",
         "recovery_target_timeline": target.timeline,
         "archive_mode": "off",  # a restored copy never writes into the archive of the original
         "primary_conninfo": "",

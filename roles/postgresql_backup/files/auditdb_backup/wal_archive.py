@@ -126,10 +126,8 @@ def parents(directory: Path) -> dict[int, tuple[int, int]]:
     found = {}
     for name in names(directory):
         if name.endswith(".history"):
-            with (
-                contextlib.suppress(BackupError, ValueError),
-                (directory / name).open("rb") as file,
-            ):  # damaged: verify names it
+            # One that is damaged is named by verify.
+            with contextlib.suppress(BackupError, ValueError), (directory / name).open("rb") as file:
                 timeline, left = read_header(file, name).parent.split()
                 found[int(name[:8], 16)] = (int(timeline), int(left))
     return found
