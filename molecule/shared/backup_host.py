@@ -63,7 +63,7 @@ class Database:
 
     def switch(self) -> str:
         """End the current segment, wait until it is archived, and return its name."""
-        name = self.sql("SELECT pg_walfile_name(pg_switch_wal())")
+        name = self.sql("SELECT pg_walfile_name(pg_switch_wal() - 1)")
         self.wait(lambda: name in self.names("wal"), f"{name} was not archived")
         return name
 

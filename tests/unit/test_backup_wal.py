@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import pytest
 from auditdb_backup.errors import BackupError
+from auditdb_backup.wal_archive import HEADER_BYTES, Header, read_header
 from auditdb_backup.wal_continuity import gaps, history, state
 from auditdb_backup.wal_name import Segment, check, ending, holding, position, segment
 from hypothesis import given
@@ -78,3 +81,15 @@ def test_the_newest_segment_is_the_last_before_a_gap():
     assert found.newest == Segment(1, 3).name() and found.missing == (Segment(1, 4).name(),)
     assert (found.oldest, found.segments) == (Segment(1, 2).name(), 4)
     assert state([], []).newest is None
+
+
+HEADER = Header(1, "000000010000000000000001", "aa", 16 << 20, "bb", 99, "2026-05-01T12:00:00.000000Z", "")
+
+
+@given(st.integers(0, HEADER_BYTES - 1), st.integers(0, 7))
+def test_each_flipped_bit_of_a_header_is_found(byte, bit):
+    packed = bytearray(HEADER.pack())
+    assert len(packed) == HEADER_BYTES and read_header(BytesIO(packed), HEADER.name) == HEADER
+    packed[byte] ^= 1 << bit
+    with pytest.raises(BackupError, match="header is damaged"):
+        read_header(BytesIO(packed), HEADER.name)

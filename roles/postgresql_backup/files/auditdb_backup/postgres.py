@@ -119,5 +119,6 @@ class Server:
 
     def switch_wal(self) -> str:
         """End the current segment, and return the name of the last one that holds data."""
-        (name,) = self._row("SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal())")
+        # One byte less: the position may be the first of the next segment.
+        (name,) = self._row("SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal() - 1)")
         return str(name)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from . import clock, durable, wal_name
-from .canonical import canonical
+from .canonical import canonical, digest
 from .configuration import Configuration
 from .encryption import CHUNK_BYTES, seal, unseal
 from .errors import BackupError
@@ -49,15 +49,18 @@ class Header:
     """Of a timeline's history: the timeline it left and where, such as ``1 50331648``; empty otherwise."""
 
     def pack(self) -> bytes:
-        """Return the header as it is stored."""
-        return canonical(asdict(self)).ljust(HEADER_BYTES - 1) + b"\n"
+        """Return the header as it is stored: with its own digest."""
+        content = asdict(self)
+        return canonical({**content, "header_sha256": digest(content)}).ljust(HEADER_BYTES - 1) + b"\n"
 
 
 def read_header(file: IO[bytes], name: str) -> Header:
     """Return the header at the beginning of a stored file; raise BackupError where it is damaged."""
     packed = file.read(HEADER_BYTES)
     try:
-        header = Header(**json.loads(packed))
+        content = json.loads(packed)
+        content.pop("header_sha256", None)
+        header = Header(**content)
         if header.pack() != packed or header.name != name or header.format != FORMAT:
             raise ValueError("it is another one")
     except (ValueError, TypeError, AttributeError) as error:
