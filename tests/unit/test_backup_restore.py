@@ -50,7 +50,7 @@ def request(backup_id: str | None = None, **target: object) -> Request:
     ],
 )
 def test_the_newest_backup_before_the_target_is_taken(wanted, chosen):
-    assert choose(ALL, request(**wanted)) == chosen
+    assert choose(ALL, request(**wanted), {}) == chosen
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,24 @@ def test_the_newest_backup_before_the_target_is_taken(wanted, chosen):
 )
 def test_targets_outside_the_window_are_refused_with_the_window(asked, said):
     with pytest.raises(BackupError) as error:
-        choose(ALL, asked)
+        choose(ALL, asked, {})
     assert said in str(error.value)
+
+
+def test_only_a_backup_that_leads_to_the_timeline_is_taken():
+    parents = {2: (1, 0x6000000), 3: (2, 0x8000000)}
+    assert choose(ALL, request(), parents) == SECOND, "the third was taken after timeline 2 had begun"
+    assert choose(ALL, request(timeline="1"), parents) == THIRD
+    assert choose(ALL, request(timeline="current"), parents) == THIRD
+    for asked in (request(THIRD.id), request(THIRD.id, timeline="2"), request(timeline="9"), request(timeline="x")):
+        with pytest.raises(BackupError, match="timeline"):
+            choose(ALL, asked, parents)
 
 
 def test_a_chain_without_one_of_its_members_is_not_taken():
     assert line(ALL, THIRD) == [FULL, SECOND, THIRD]
     torn = {**ALL, SECOND.id: BackupError("the manifest was changed", "none")}
-    assert choose(torn, request()) == FULL
+    assert choose(torn, request(), {}) == FULL
     with pytest.raises(BackupError, match="is damaged"):
         line(torn, THIRD)
     del torn[SECOND.id]

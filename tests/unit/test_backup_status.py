@@ -28,6 +28,7 @@ ARCHIVER = Archiver(
     last_archived_age=30,
     mode="on",
     command="/usr/local/bin/auditdb-backup push %p || exit 1",
+    segment_bytes=16 << 20,
 )
 
 

@@ -282,8 +282,9 @@ def test_two_at_once_are_refused(database):
 def test_a_backup_that_is_killed_does_not_count(database):
     before = database.names("backups")
     database.shell(
-        "auditdb-backup backup full & process=$!; "
-        f"until ls {REPOSITORY}/work/*/data >/dev/null 2>&1; do sleep 0.01; done; kill -9 $process; wait $process || :"
+        "sleep 1.1; auditdb-backup backup full & process=$!; "
+        f"while kill -0 $process && ! ls {REPOSITORY}/work/*/data >/dev/null 2>&1; do sleep 0.01; done; "
+        "kill -9 $process; wait $process || :"
     )
     assert database.names("backups") == before
     status = database.backup("status")
@@ -433,3 +434,95 @@ def test_bad_input_is_named_before_anything_changes(playbook, variables, said):
     run = playbook("auditdb.postgresql.backup", "-e", json.dumps(variables))
     assert run.code != 0 and run.changed == 0
     assert said in run.text and "Remedy" in run.text
+
+
+def test_the_second_place_gets_a_copy_and_says_when_it_was_changed(database):
+    own = "/run/auditdb-test/offsite.json"
+    place = "/run/auditdb-test/offsite"
+    database.shell(
+        f"rm -rf {place}; mkdir {place}"
+        f'; sed \'s#"offsite": null#"offsite": "{place}"#\' /etc/auditdb-backup/main.json > {own}'
+    )
+    done = database.backup("--config", own, "offsite")
+    assert done.code == 1 and "is not marked as a second place" in done.output
+    database.shell(f"touch {place}/.auditdb-offsite")
+    assert re.fullmatch(r"[1-9]\d* files copied\n", database.good("--config", own, "offsite"))
+    assert database.good("--config", own, "offsite") == "0 files copied\n"
+    database.shell(f"cd {REPOSITORY} && diff -r wal {place}/wal && diff -r backups {place}/backups")
+    name = database.names("wal")[-1]
+    database.flip(f"{place}/wal/{name}", 600)
+    done = database.backup("--config", own, "offsite")
+    assert done.code == 1 and f"{place}/wal/{name} is not what was copied" in done.output
+    # What is lost here can be restored from there.
+    database.flip(f"{place}/wal/{name}", 600)
+    last = tick(database)
+    database.switch()
+    database.good("--config", own, "offsite")
+    database.shell(
+        f"sed 's#{REPOSITORY}#{place}#' /etc/auditdb-backup/main.json > {own}; cp -r {place} {place}.kept"
+        f"; mkdir -p {place}/proofs {place}/jobs {place}/work"
+    )
+    done = database.backup("--config", own, "restore", "--to", COPY, "--identity", ESCROW)
+    assert done.code == 0, done.output
+    database.recovered()
+    assert int(database.copy_sql("SELECT max(id) FROM ledger")) == last
+    database.good("--config", own, "verify", "--identity", ESCROW)
+    database.shell(f"rm -rf {place} {place}.kept")
+
+
+def test_two_timelines_in_one_archive(database):
+    """A copy that is promoted and archives: both timelines are whole, and each can be restored."""
+    database.take("full")
+    forked = tick(database, 2)
+    at = moment(database)
+    tick(database, 3)
+    database.switch()
+    assert database.restore("--target-time", at).code == 0
+    database.shell(f"sed -i '/^archive_mode/d' {COPY}/postgresql.auto.conf")
+    database.recovered()
+    database.copy_sql("INSERT INTO ledger (id) VALUES (1000001)")
+    name = database.copy_sql("SELECT pg_walfile_name(pg_switch_wal() - 1)")
+    assert name.startswith("00000002")
+    database.wait(lambda: {name, "00000002.history"} <= set(database.names("wal")), f"{name} was not archived")
+    try:
+        last = tick(database)
+        database.switch()
+        assert database.backup("verify").code == 0, database.backup("verify").output
+        for timeline, wanted, not_wanted in (("latest", "1000001", last), ("1", last, "1000001")):
+            database.discard()
+            assert database.restore("--timeline", timeline).code == 0
+            database.recovered()
+            found = database.copy_sql("SELECT id FROM ledger ORDER BY id").split()
+            assert str(wanted) in found and str(forked) in found and str(not_wanted) not in found
+        # A backup that the first timeline took after the fork leads nowhere on the second.
+        later = database.take("full")
+        database.discard()
+        assert later not in database.restore().output
+        database.discard()
+        done = database.restore("--backup", later)
+        assert done.code == 1 and "timeline 2" in done.output
+        database.good("restore", "--to", COPY, "--identity", KEY, "--backup", later, "--timeline", "1")
+        first = sorted(each for each in database.names("wal") if re.fullmatch("00000002[0-9A-F]{16}", each))[0]
+        database.shell(f"mv {REPOSITORY}/wal/{first} /run/auditdb-test/first")
+        done = database.backup("verify")
+        assert done.code == 1 and first in done.output, "the segment in which a timeline begins"
+    finally:
+        database.shell(f"rm {REPOSITORY}/wal/00000002*")
+
+
+def test_a_job_that_is_declared_no_more_goes(database, playbook):
+    wanted = [
+        {"name": "full", "command": ["backup", "full"], "on_calendar": "Sun *-*-* 01:30:00 UTC", "late": 700000},
+    ]
+    declared = json.dumps({"postgresql_backup_jobs": wanted, "postgresql_backup_offsite": "/srv"})
+    run = playbook("auditdb.postgresql.backup", "--limit", database.host.name, "-e", declared)
+    assert run.code == 0, run.output
+    timers = database.shell("systemctl list-timers --all --no-legend 'postgresql-backup-*'", user="root")
+    assert sorted(re.findall(r"postgresql-backup-main-(\w+)\.timer", timers)) == ["full", "offsite", "status"]
+    again = playbook(_own(database), "--limit", database.host.name)
+    assert again.code == 0, again.output
+    assert playbook(_own(database), "--limit", database.host.name).changed == 0, "and comes back"
+
+
+def _own(database):
+    return database.host.inventory.parent / "converge.yml"

@@ -115,7 +115,9 @@ class Engine:
         # From the oldest chain of the last days on, every moment can be restored; older ones keep what they need.
         onwards = [each.id for each in daily(physical, kept)]
         stay = [each for each in physical if each.id in kept]
-        wal = dropped_wal(wal_archive.names(self._repository.wal), needs(stay, backups, set(onwards)))
+        archive = self._repository.wal
+        wanted = needs(stay, backups, set(onwards))
+        wal = dropped_wal(wal_archive.names(archive), wanted, wal_archive.segment_bytes(archive))
         kept |= keep(logical, policy)
         return Plan(kept, dropped([*physical, *logical], kept), wal, onwards[0] if onwards else None)
 

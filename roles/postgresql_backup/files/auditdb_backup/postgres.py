@@ -29,7 +29,8 @@ SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()),
     (SELECT count(*) FROM pg_catalog.pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
     archived_count, failed_count, last_archived_wal, last_failed_wal,
     extract(epoch FROM pg_catalog.now() - last_archived_time)::bigint,
-    current_setting('archive_mode'), current_setting('archive_command')
+    current_setting('archive_mode'), current_setting('archive_command'),
+    (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size')
 FROM pg_catalog.pg_stat_archiver
 """
 
@@ -60,6 +61,7 @@ class Archiver:
     last_archived_age: int | None
     mode: str
     command: str
+    segment_bytes: int
 
 
 class Server:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import clock
+from . import clock, wal_archive
 from .backup import Backup
 from .base_backup import DATA
 from .chains import broken, line
@@ -23,13 +23,19 @@ from .errors import BackupError
 from .packing import check, unpack_directory
 from .processes import run
 from .repository import Repository
+from .wal_continuity import leads
 from .wal_name import position
 
 MARKER = ".auditdb-restoring"
 
 
-def choose(backups: Mapping[str, Backup | BackupError], request: Request) -> Backup:
-    """Return the backup to start from: the newest that ended before the target; raise BackupError where none did."""
+def choose(
+    backups: Mapping[str, Backup | BackupError], request: Request, parents: Mapping[int, tuple[int, int]]
+) -> Backup:
+    """Return the backup to start from: the newest that ended before the target; raise BackupError where none did.
+
+    ``parents``: the archived timelines, each with its parent and the position at which it left it.
+    """
     usable = [
         each
         for each in backups.values()
@@ -37,6 +43,7 @@ def choose(backups: Mapping[str, Backup | BackupError], request: Request) -> Bac
     ]
     if not usable:
         raise BackupError("there is no backup to restore", "take one: auditdb-backup backup full")
+    usable = _on_timeline(usable, request, parents)
     usable.sort(key=lambda each: each.finished_at)
     window = f"targets from {usable[0].finished_at} ({usable[0].stop_lsn}) on can be restored"
     target = request.target
@@ -57,6 +64,25 @@ def choose(backups: Mapping[str, Backup | BackupError], request: Request) -> Bac
     if not fitting:
         raise BackupError(f"the target {target.time or target.lsn} is before the oldest backup", window)
     return fitting[-1]
+
+
+def _on_timeline(usable: list[Backup], request: Request, parents: Mapping[int, tuple[int, int]]) -> list[Backup]:
+    """Return the backups from which the wanted timeline can be reached."""
+    wanted = request.target.timeline
+    if wanted == "current":
+        return usable
+    if wanted != "latest" and not wanted.isdecimal():
+        raise BackupError(f"'{wanted}' is no timeline", "give latest, current or a decimal number")
+    newest = max([*parents, *(each.timeline for each in usable)])
+    to = newest if wanted == "latest" else int(wanted)
+    found = [each for each in usable if leads(each.timeline, each.stop_lsn, to, parents)]
+    named = [each for each in usable if each.id == request.backup]
+    if not found or (named and named[0] not in found):
+        raise BackupError(
+            f"{f'backup {request.backup}' if named else 'no backup'} leads to timeline {to}",
+            f"give --timeline: there are {', '.join(map(str, sorted({1, *parents} | {e.timeline for e in usable})))}",
+        )
+    return found
 
 
 def settings_of(settings: Configuration, request: Request, program: str, configuration: Path) -> dict[str, str]:
@@ -119,7 +145,7 @@ def restore(
 ) -> Restored:
     """Restore the newest fitting backup; PostgreSQL itself replays the WAL when the directory is started."""
     repository = Repository(settings.repository)
-    chosen = line(backups, choose(backups, request))
+    chosen = line(backups, choose(backups, request, wal_archive.parents(repository.wal)))
     written = settings_of(settings, request, program, configuration)
     spent: dict[str, int] = {}
 

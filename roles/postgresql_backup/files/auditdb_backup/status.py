@@ -57,10 +57,12 @@ def rpo(observed: Observed, archive_timeout: int) -> int | None:
     if observed.newest_closed_at is None or observed.wal.newest is None:
         return None
     seconds = max(0, int((observed.at - observed.newest_closed_at).total_seconds()))
-    newest = segment(observed.wal.newest)
-    current = segment(observed.archiver.current) if observed.archiver else None
-    idle = newest and current and current.timeline == newest.timeline and current.number <= newest.number + 1
-    return min(seconds, archive_timeout) if idle and archive_timeout else seconds
+    if observed.archiver is None or not archive_timeout:
+        return seconds
+    newest = segment(observed.wal.newest, observed.archiver.segment_bytes)
+    current = segment(observed.archiver.current, observed.archiver.segment_bytes)
+    next_one = newest and current and current.timeline == newest.timeline and current.number <= newest.number + 1
+    return min(seconds, archive_timeout) if next_one else seconds
 
 
 def problems(settings: Configuration, observed: Observed) -> list[str]:

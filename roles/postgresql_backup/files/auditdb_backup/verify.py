@@ -25,7 +25,7 @@ from .repository import Repository
 from .retention import daily, keep, threshold
 from .wal_archive import HEADER_BYTES
 from .wal_continuity import WalState, gaps, state
-from .wal_name import SEGMENT_BYTES, Segment, ending, holding, segment
+from .wal_name import Segment, ending, holding, segment
 
 
 def verify(
@@ -109,7 +109,7 @@ def wal_state(repository: Repository, backups: Mapping[str, Backup | BackupError
     """Return what is archived and what is missing: from the oldest chain of the last days on, and in older chains."""
     names = wal_archive.names(repository.wal)
     physical = [each for each in backups.values() if isinstance(each, Backup) and each.kind != "logical"]
-    size = physical[-1].wal_segment_bytes if physical else SEGMENT_BYTES
+    size = wal_archive.segment_bytes(repository.wal)
     chains = build(backups, proof.read_all(repository, backups))
     onwards = {each.id for each in daily(chains, keep(chains, policy))}
     wanted = needs(chains, backups, onwards)

@@ -187,6 +187,15 @@ def _refuse_gap(directory: Path, name: str) -> None:
         )
 
 
+def segment_bytes(directory: Path) -> int:
+    """Return the size of the cluster's segments, as an archived one tells it."""
+    for name in reversed(names(directory)):
+        if wal_name.segment(name):
+            with contextlib.suppress(BackupError), (directory / name).open("rb") as file:
+                return read_header(file, name).plain_bytes
+    return wal_name.SEGMENT_BYTES
+
+
 def names(directory: Path) -> list[str]:
     """Return the names of what is archived, sorted."""
     with os.scandir(directory) as entries:

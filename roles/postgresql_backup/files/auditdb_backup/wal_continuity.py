@@ -70,6 +70,17 @@ def gaps(
     return sorted(missing)
 
 
+def leads(timeline: int, lsn: str, to: int, parents: Mapping[int, tuple[int, int]]) -> bool:
+    """Return whether the WAL from this position on a timeline leads to the other timeline."""
+    while to != timeline:
+        if to not in parents:
+            return False
+        to, left_at = parents[to]
+        if to == timeline:
+            return position(lsn) <= left_at
+    return True
+
+
 def state(names: Iterable[str], missing: Iterable[Segment], size: int = SEGMENT_BYTES) -> WalState:
     """Return what is archived, in short."""
     known = sorted(found for name in names if (found := segment(name, size)))
