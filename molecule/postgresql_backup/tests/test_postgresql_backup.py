@@ -276,7 +276,8 @@ def test_two_at_once_are_refused(database):
     database.take("full")
     assert database.backup("status").code == 0, database.backup("status").output
     done = database.call("auditdb-backup", "backup", "full", user="root")
-    assert done.code == 1 and "Remedy" in done.output, "root would leave files that postgres cannot change"
+    assert done.code == 1 and "belongs to postgres" in done.output, "it would leave files that postgres cannot change"
+    assert database.shell(f"find {REPOSITORY} -not -user postgres") == ""
 
 
 def test_a_backup_that_is_killed_does_not_count(database):
@@ -396,10 +397,11 @@ def test_timers_are_in_utc_and_failures_are_seen(database):
     assert "postgresql-backup-main-full failed" in said
     status = json.loads(database.backup("status", "--json").output)
     assert any("job full failed" in each and "age" in each for each in status["problems"])
-    database.wait(
-        lambda: 'auditdb_backup_problems{cluster="main"} 1' in database.shell("cat /var/lib/auditdb-backup/main.prom"),
-        "the minutely look has not said so",
-    )
+    shown = database.shell("systemctl show postgresql-backup-main-status.timer --property TimersCalendar", user="root")
+    assert "OnCalendar=*-*-* *:*:00 UTC" in shown, "within two minutes"
+    database.shell("systemctl start postgresql-backup-main-status", user="root")
+    metrics = database.shell("cat /var/lib/auditdb-backup/main.prom")
+    assert 'auditdb_backup_problems{cluster="main"} 1' in metrics
     database.shell("systemctl start postgresql-backup-main-full", user="root")
     assert database.backup("status").code == 0, database.backup("status").output
 
@@ -481,6 +483,8 @@ def test_two_timelines_in_one_archive(database):
     database.shell(f"sed -i '/^archive_mode/d' {COPY}/postgresql.auto.conf")
     database.recovered()
     database.copy_sql("INSERT INTO ledger (id) VALUES (1000001)")
+    database.copy_sql("SELECT pg_switch_wal()")
+    database.copy_sql("INSERT INTO ledger (id) VALUES (1000002)")
     name = database.copy_sql("SELECT pg_walfile_name(pg_switch_wal() - 1)")
     assert name.startswith("00000002")
     database.wait(lambda: {name, "00000002.history"} <= set(database.names("wal")), f"{name} was not archived")

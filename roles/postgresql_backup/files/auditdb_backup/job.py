@@ -58,6 +58,7 @@ def write(repository: Repository, name: str, job: Job) -> None:
 @contextmanager
 def recorded(repository: Repository, name: str) -> Iterator[None]:
     """Record that the job begins, and how the block ends."""
+    repository.check_user()
     begun = time.monotonic()
     job = replace(read(repository, name), started_at=clock.write(clock.now()), process=os.getpid())
     write(repository, name, job)

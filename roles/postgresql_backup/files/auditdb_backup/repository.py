@@ -96,13 +96,17 @@ class Repository:
             raise BackupError(f"{self.marker} is damaged: {error}", "restore it from a copy") from error
         return content
 
+    def check_user(self) -> None:
+        """Raise BackupError for a user whose files the repository's owner could not change, such as root."""
+        self.check()
+        if os.geteuid() != self.marker.stat().st_uid:
+            owner = self.marker.owner()
+            raise BackupError(f"{self.root} belongs to {owner}", f"run this as {owner}: sudo --user={owner}")
+
     @contextmanager
     def lock(self, what: str, wait: int = 0) -> Iterator[None]:
         """Hold the only right to change backups; raise BackupError where another run has it for longer than this."""
-        if os.geteuid() != self.marker.stat().st_uid:
-            raise BackupError(
-                f"{what}: this is not the user who owns {self.root}", f"run it as {self.marker.owner()}: sudo --user"
-            )
+        self.check_user()
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, durable.MODE)
         deadline = time.monotonic() + wait
         try:

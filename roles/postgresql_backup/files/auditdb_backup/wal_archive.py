@@ -88,7 +88,7 @@ def push(settings: Configuration, path: Path) -> bool:
     A different one of this name is an error. What is stored is on disk.
     """
     repository = Repository(settings.repository)
-    repository.check()
+    repository.check_user()
     name = wal_name.check(path.name)
     target = repository.wal / name
     if target.exists():
