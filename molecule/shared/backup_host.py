@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,24 @@ class Database:
         while not until():
             assert time.monotonic() < deadline, message
             time.sleep(0.2)
+
+    @contextmanager
+    def flipped(self, path: str, at: int) -> Iterator[None]:
+        """Change one byte of a file, where it lies; it is as before after the block."""
+        self.flip(path, at)
+        try:
+            yield
+        finally:
+            self.flip(path, at)
+
+    @contextmanager
+    def without(self, path: str) -> Iterator[None]:
+        """Move a file away; it is back after the block."""
+        self.shell(f"mv {path} /run/auditdb-test/away")
+        try:
+            yield
+        finally:
+            self.shell(f"mv /run/auditdb-test/away {path}")
 
     def flip(self, path: str, at: int) -> None:
         """Change one byte of a file, where it lies."""

@@ -116,10 +116,9 @@ def test_the_same_segment_again_succeeds_and_a_different_one_does_not(database):
     done = database.backup("push", f"/run/auditdb-test/{name}")
     assert done.code == 1 and "a different WAL file" in done.output and "Remedy" in done.output
     assert database.shell(f"sha256sum {REPOSITORY}/wal/{name}") == before
-    database.flip(f"{REPOSITORY}/wal/{name}", 9)
     database.flip(f"/run/auditdb-test/{name}", 9000)
-    assert database.backup("push", f"/run/auditdb-test/{name}").code == 1, "what is archived is damaged"
-    database.flip(f"{REPOSITORY}/wal/{name}", 9)
+    with database.flipped(f"{REPOSITORY}/wal/{name}", 9):
+        assert database.backup("push", f"/run/auditdb-test/{name}").code == 1, "what is archived is damaged"
 
 
 @pytest.mark.parametrize("what", ["data.tar.zst.age", "backup_manifest", "manifest.json", "wal", "wal header"])
@@ -130,14 +129,13 @@ def test_one_flipped_byte_is_found_and_named(database, what):
     size = int(database.shell(f"stat -c %s {path}"))
     at = 20 if what == "wal header" else size * 2 // 3
     assert database.backup("verify").code == 0
-    database.flip(path, at)
-    done = database.backup("verify")
-    assert done.code == 1 and (name if what.startswith("wal") else backup) in done.output
-    status = database.backup("status")
-    assert status.code == 3 and "PROBLEM job verify failed" in status.output
-    if not what.startswith("wal"):
-        assert database.restore("--backup", backup).code == 1, "nor is it restored"
-    database.flip(path, at)
+    with database.flipped(path, at):
+        done = database.backup("verify")
+        assert done.code == 1 and (name if what.startswith("wal") else backup) in done.output
+        status = database.backup("status")
+        assert status.code == 3 and "PROBLEM job verify failed" in status.output
+        if not what.startswith("wal"):
+            assert database.restore("--backup", backup).code == 1, "nor is it restored"
     assert database.backup("verify").code == 0
     assert database.backup("status").code == 0, database.backup("status").output
 
@@ -175,20 +173,19 @@ def test_a_missing_segment_is_found_and_recovery_does_not_end_early(database):
     lost = database.switch()
     tick(database, 2)
     database.switch()
-    database.shell(f"mv {REPOSITORY}/wal/{lost} /run/auditdb-test/lost")
-    done = database.backup("verify")
-    assert done.code == 1 and lost in done.output
-    assert f"WAL is missing: {lost}" in database.backup("status").output
-    done = database.backup("get", "--identity", KEY, lost, "/tmp/x")
-    assert done.code == 126 and "the WAL has a gap" in done.output
-    assert database.backup("get", "--standby", "--identity", KEY, lost, "/tmp/x").code == 1
-    assert database.restore().code == 0
-    database.start()
-    log = f"{COPY}.log"
-    database.wait(lambda: "shut down" in database.shell(f"cat {log}"), f"it goes on: {log}", 30)
-    text = database.shell(f"cat {log}")
-    assert f'could not restore file "{lost}"' in text and "new timeline" not in text
-    database.shell(f"mv /run/auditdb-test/lost {REPOSITORY}/wal/{lost}")
+    with database.without(f"{REPOSITORY}/wal/{lost}"):
+        done = database.backup("verify")
+        assert done.code == 1 and lost in done.output
+        assert f"WAL is missing: {lost}" in database.backup("status").output
+        done = database.backup("get", "--identity", KEY, lost, "/tmp/x")
+        assert done.code == 126 and "the WAL has a gap" in done.output
+        assert database.backup("get", "--standby", "--identity", KEY, lost, "/tmp/x").code == 1
+        assert database.restore().code == 0
+        database.start()
+        log = f"{COPY}.log"
+        database.wait(lambda: "shut down" in database.shell(f"cat {log}"), f"it goes on: {log}", 30)
+        text = database.shell(f"cat {log}")
+        assert f'could not restore file "{lost}"' in text and "new timeline" not in text
     assert database.backup("verify").code == 0
 
 
@@ -507,9 +504,9 @@ def test_two_timelines_in_one_archive(database):
         assert done.code == 1 and "timeline 2" in done.output
         database.good("restore", "--to", COPY, "--identity", KEY, "--backup", later, "--timeline", "1")
         first = sorted(each for each in database.names("wal") if re.fullmatch("00000002[0-9A-F]{16}", each))[0]
-        database.shell(f"mv {REPOSITORY}/wal/{first} /run/auditdb-test/first")
-        done = database.backup("verify")
-        assert done.code == 1 and first in done.output, "the segment in which a timeline begins"
+        with database.without(f"{REPOSITORY}/wal/{first}"):
+            done = database.backup("verify")
+            assert done.code == 1 and first in done.output, "the segment in which a timeline begins"
     finally:
         database.shell(f"rm {REPOSITORY}/wal/00000002*")
 

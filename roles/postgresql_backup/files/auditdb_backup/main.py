@@ -20,6 +20,7 @@ from .configuration import Configuration
 from .errors import BackupError
 
 CONFIGURATION = Path("/etc/auditdb-backup/main.json")
+PROGRAM = "/usr/local/bin/auditdb-backup"
 NOT_ARCHIVED = 1
 STOP_RECOVERY = 126
 GRACE_SECONDS = 10
@@ -94,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "get":
         _limit(settings.get_timeout)
     engines = importlib.import_module(f".engine_{settings.engine}", __package__)
-    engine = engines.Engine(settings, sys.argv[0], arguments.config, arguments.wait)
+    engine = engines.Engine(settings, PROGRAM, arguments.config, arguments.wait)
     if arguments.command == "push":
         engine.push(arguments.path)
         return 0
@@ -110,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parser().parse_args(argv)
     except SystemExit as end:  # argparse ends with 2, which restore_command would take for "not archived"
-        return STOP_RECOVERY if end.code else 0
+        return 0 if end.code in (None, 0) else STOP_RECOVERY
     stops = arguments.command == "get" and not arguments.standby
     try:
         return _run(arguments)
