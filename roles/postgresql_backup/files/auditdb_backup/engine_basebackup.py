@@ -20,7 +20,7 @@ from .expire import remove
 from .postgres import Server
 from .repository import Repository
 from .retention import Plan, daily, dropped, dropped_wal, keep
-from .wal_continuity import WalState
+from .wal_continuity import WalState, leads
 
 SWITCH_SECONDS = 120
 
@@ -65,15 +65,23 @@ class Engine:
             return base_backup.take(self._settings, self._parent())
 
     def _parent(self) -> Backup:
-        """Return the backup on which an incremental one is to rest: the newest."""
+        """Return the backup on which an incremental one is to rest: the newest that leads to the server's timeline."""
         known = self.backups()
+        timeline = int(Server(self._settings).archiver().current[:8], 16)
+        parents = wal_archive.parents(self._repository.wal)
         usable = [
             each
             for each in known.values()
-            if isinstance(each, Backup) and each.kind != "logical" and not broken(known, each)
+            if isinstance(each, Backup)
+            and each.kind != "logical"
+            and not broken(known, each)
+            and leads(each.timeline, each.stop_lsn, timeline, parents)
         ]
         if not usable:
-            raise BackupError("there is no backup for an incremental one to rest on", "auditdb-backup backup full")
+            raise BackupError(
+                f"there is no backup on timeline {timeline} for an incremental one to rest on",
+                "auditdb-backup backup full",
+            )
         return usable[-1]
 
     def _switch(self) -> None:
