@@ -304,6 +304,24 @@ def test_a_restore_that_is_killed_is_completed_by_the_next(database):
     assert int(database.copy_sql("SELECT max(id) FROM ledger")) == last
 
 
+def test_a_full_disk_ends_a_backup_and_a_restore(database):
+    small = f"mount -t tmpfs -o size=20m,uid=$(id -u postgres),mode=0750 small {REPOSITORY}/work"
+    before = database.names("backups")
+    database.shell(small, user="root")
+    try:
+        done = database.backup("backup", "full")
+        assert done.code == 1 and "No space left on device" in done.output
+        assert database.names("backups") == before and database.names("work") == []
+        assert "job full failed" in database.backup("status").output
+        done = database.backup("restore", "--to", f"{REPOSITORY}/work/copy", "--identity", KEY)
+        assert done.code == 1 and "No space left on device" in done.output
+        assert database.names("work") == []
+    finally:
+        database.shell(f"umount {REPOSITORY}/work", user="root")
+    database.take("full")
+    assert database.backup("status").code == 0, database.backup("status").output
+
+
 def test_targets_and_directories_that_do_not_fit_are_refused(database):
     for arguments, said in (
         (["--target-time", "2020-01-01T00:00:00Z"], "before the oldest backup. Remedy: targets from 20"),

@@ -50,6 +50,7 @@ def test_access_rules_have_no_trust_and_nothing_open(database_host):
     )
     assert rules.splitlines() == [
         "local\t{all}\t{postgres}\t\tpeer",
+        "local\t{replication}\t{postgres}\t\tpeer",
         "hostssl\t{all}\t{all}\tsamehost\tscram-sha-256",
         "hostssl\t{all}\t{all}\tsamenet\tscram-sha-256",
     ]

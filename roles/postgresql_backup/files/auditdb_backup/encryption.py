@@ -42,35 +42,28 @@ class Counting:
         """Return the digest of what was read so far, hexadecimal."""
         return self._digest.hexdigest()
 
-    def copy(self, write: Callable[[bytes], Any], limit: int | None = None) -> None:
-        """Read to the end, or ``limit`` bytes, and hand on what was read."""
-        left = limit
-        while left is None or left > 0:
-            chunk = self._stream.read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left))
-            if not chunk:
-                return
+    def copy(self, write: Callable[[bytes], Any]) -> None:
+        """Read to the end, and hand on what was read."""
+        while chunk := self._stream.read(CHUNK_BYTES):
             self._digest.update(chunk)
             self.bytes += len(chunk)
-            if left is not None:
-                left -= len(chunk)
             write(chunk)
 
 
 class Feeder:
     """Copies a stream into a program's input, beside the reader of its output."""
 
-    def __init__(self, source: IO[bytes], into: IO[bytes], limit: int | None) -> None:
+    def __init__(self, source: IO[bytes], into: IO[bytes]) -> None:
         self.counting = Counting(source)
         self.error: Exception | None = None
         self._into = into
-        self._limit = limit
         self._thread = threading.Thread(target=self._copy, daemon=True)
         self._thread.start()
 
     def _copy(self) -> None:
         try:
             with self._into:
-                self.counting.copy(self._into.write, self._limit)
+                self.counting.copy(self._into.write)
         except Exception as error:
             self.error = error
 
@@ -80,11 +73,11 @@ class Feeder:
 
 
 def _through(
-    commands: Sequence[Sequence[str]], source: IO[bytes], target: IO[bytes], limit: int | None = None
+    commands: Sequence[Sequence[str]], source: IO[bytes], target: IO[bytes]
 ) -> tuple[Counting, Counting]:
     """Send the source through the programs into the target; return what was counted at both ends."""
     with pipeline(commands) as (into, stream):
-        feeder = Feeder(source, into, limit)
+        feeder = Feeder(source, into)
         out = Counting(stream)
         out.copy(target.write)
         feeder.join()
@@ -112,7 +105,7 @@ def decrypting(identity: Path) -> list[list[str]]:
     return [["age", "--decrypt", "--identity", str(identity)], ["zstd", "--quiet", "--decompress", "--stdout"]]
 
 
-def unseal(source: IO[bytes], target: IO[bytes], identity: Path, limit: int | None = None) -> Sealed:
+def unseal(source: IO[bytes], target: IO[bytes], identity: Path) -> Sealed:
     """Write what was sealed into the target."""
-    stored, plain = _through(decrypting(identity), source, target, limit)
+    stored, plain = _through(decrypting(identity), source, target)
     return Sealed(plain.sha256, plain.bytes, stored.sha256, stored.bytes)

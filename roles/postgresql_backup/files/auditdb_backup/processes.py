@@ -60,8 +60,12 @@ def pipeline(commands: Sequence[Sequence[str]]) -> Iterator[tuple[IO[bytes], IO[
                 running.append(_start(argv, running[-1].stdout if running else subprocess.PIPE, errors))
                 if len(running) > 1:
                     _stream(running[-2].stdout).close()  # or a program whose reader ended would never know
-            with contextlib.suppress(BrokenPipeError):  # the program that ended early says why
+            broken: BrokenPipeError | None = None
+            try:
                 yield _stream(running[0].stdin), _stream(running[-1].stdout)
+            except BrokenPipeError as error:  # whichever program ended early says why: one of these, or the reader's
+                broken = error
+            _stream(running[-1].stdout).close()  # what nobody reads any more keeps no program waiting
             for process in running:
                 process.wait()
             # The first that failed is the cause; those after it only saw the end of their input.
@@ -69,6 +73,8 @@ def pipeline(commands: Sequence[Sequence[str]]) -> Iterator[tuple[IO[bytes], IO[
                 if process.returncode and process.returncode != -signal.SIGPIPE:
                     errors.seek(0)
                     raise failure(argv, process.returncode, errors.read().decode(errors="replace"))
+            if broken:
+                raise broken
             if any(process.returncode for process in running):
                 raise BackupError("the programs' output was not read to its end", "report this as a defect")
         finally:
