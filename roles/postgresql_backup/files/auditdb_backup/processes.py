@@ -79,13 +79,7 @@ def pipeline(commands: Sequence[Sequence[str]]) -> Iterator[tuple[IO[bytes], IO[
                 raise BackupError("the programs' output was not read to its end", "report this as a defect")
         finally:
             for process in running:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-                for stream in (process.stdin, process.stdout):
-                    if stream:
-                        with contextlib.suppress(BrokenPipeError):
-                            stream.close()
+                _end(process)
 
 
 def _start(argv: Sequence[str], source: IO[bytes] | int | None, errors: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -93,6 +87,16 @@ def _start(argv: Sequence[str], source: IO[bytes] | int | None, errors: IO[bytes
         return subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=errors, env=ENVIRONMENT, cwd="/")
     except OSError as error:
         raise BackupError(f"{argv[0]}: {error.strerror}", "install the package that has it") from error
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
 
 
 def _stream(stream: IO[bytes] | None) -> IO[bytes]:
