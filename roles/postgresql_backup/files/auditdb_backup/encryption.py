@@ -72,9 +72,7 @@ class Feeder:
         self._thread.join()
 
 
-def _through(
-    commands: Sequence[Sequence[str]], source: IO[bytes], target: IO[bytes]
-) -> tuple[Counting, Counting]:
+def _through(commands: Sequence[Sequence[str]], source: IO[bytes], target: IO[bytes]) -> tuple[Counting, Counting]:
     """Send the source through the programs into the target; return what was counted at both ends."""
     with pipeline(commands) as (into, stream):
         feeder = Feeder(source, into)
