@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from auditdb_backup.chains import build, line
+from auditdb_backup.chains import build, line, trusted
 from auditdb_backup.engine import Request, Target
 from auditdb_backup.errors import BackupError
 from auditdb_backup.main import NOT_ARCHIVED, STOP_RECOVERY, main
@@ -89,6 +89,9 @@ def test_a_chain_without_one_of_its_members_is_not_taken():
     del torn[SECOND.id]
     with pytest.raises(BackupError, match="is missing"):
         line(torn, THIRD)
+    found = {SECOND.id: Proof(damaged="data is not what was stored")}
+    known = trusted(ALL, {name: found.get(name, Proof()) for name in ALL})
+    assert choose(known, request(), {}) == FULL, "what was found damaged is not trusted, nor what rests on it"
     (chain,) = build(torn, {FULL.id: Proof(verified_at="x")})
     assert not chain.usable and chain.members == (FULL.id, THIRD.id)
 

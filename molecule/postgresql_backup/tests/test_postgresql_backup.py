@@ -136,6 +136,8 @@ def test_one_flipped_byte_is_found_and_named(database, what):
         assert status.code == 3 and "PROBLEM job verify failed" in status.output
         if not what.startswith("wal"):
             assert database.restore("--backup", backup).code == 1, "nor is it restored"
+            done = database.restore("--target-immediate")
+            assert done.code == 0 and backup not in done.output, "an older one is taken"
     assert database.backup("verify").code == 0
     assert database.backup("status").code == 0, database.backup("status").output
 

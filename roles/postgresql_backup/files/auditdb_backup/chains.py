@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from . import clock
-from .backup import Backup
+from .backup import DAMAGED, Backup
 from .errors import BackupError
 from .proof import Proof
 from .retention import Chain, Need
@@ -26,6 +26,15 @@ def broken(backups: Mapping[str, Backup | BackupError], each: Backup) -> str:
             return f"its parent {each.parent} is damaged"
         each = parent
     return ""
+
+
+def trusted(
+    backups: Mapping[str, Backup | BackupError], proofs: Mapping[str, Proof]
+) -> dict[str, Backup | BackupError]:
+    """Return the backups with an error in place of each that was found damaged, so that nothing rests on it."""
+    return {
+        name: BackupError(found, DAMAGED) if (found := proofs[name].damaged) else each for name, each in backups.items()
+    }
 
 
 def line(backups: Mapping[str, Backup | BackupError], each: Backup) -> list[Backup]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import base_backup, logical_backup, offsite, proof, restore, verify, wal_archive
 from .backup import Backup, load_all
-from .chains import broken, build, needs
+from .chains import broken, build, needs, trusted
 from .configuration import Configuration
 from .engine import Finding, Request, Restored
 from .errors import BackupError
@@ -64,9 +64,13 @@ class Engine:
                 return None
             return base_backup.take(self._settings, self._parent())
 
+    def _trusted(self) -> Mapping[str, Backup | BackupError]:
+        backups = self.backups()
+        return trusted(backups, proof.read_all(self._repository, backups))
+
     def _parent(self) -> Backup:
         """Return the backup on which an incremental one is to rest: the newest that leads to the server's timeline."""
-        known = self.backups()
+        known = self._trusted()
         timeline = int(Server(self._settings).archiver().current[:8], 16)
         parents = wal_archive.parents(self._repository.wal)
         usable = [
@@ -131,7 +135,7 @@ class Engine:
 
     def restore(self, request: Request) -> Restored:
         """Restore into an empty directory."""
-        return restore.restore(self._settings, self.backups(), request, self._program, self._configuration)
+        return restore.restore(self._settings, self._trusted(), request, self._program, self._configuration)
 
     def offsite(self) -> int:
         """Copy what the second place does not have yet."""
