@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from . import clock, durable, job, metrics, proof, status
+from . import recover as recovery
 from .backup import Backup
 from .canonical import canonical
 from .configuration import Configuration
@@ -110,8 +111,19 @@ def restore(settings: Configuration, engine: Engine, arguments: Namespace) -> in
         timeline=arguments.timeline,
         action=arguments.target_action,
     )
-    done = engine.restore(Request(arguments.to.absolute(), arguments.identity.absolute(), arguments.backup, target))
+    request = Request(arguments.to.absolute(), arguments.identity.absolute(), arguments.backup, target)
+    if arguments.check:
+        print(canonical({"backups": list(engine.check_restore(request))}).decode())
+        return 0
+    done = engine.restore(request)
     print(canonical({"backups": list(done.backups), "milliseconds": dict(done.milliseconds)}).decode())
+    return 0
+
+
+def recover(settings: Configuration, _engine: Engine, arguments: Namespace) -> int:
+    """Bring a restored directory to its target beside the running cluster."""
+    done = recovery.recover(settings, arguments.to.absolute(), arguments.seconds)
+    print(canonical(done.__dict__).decode())
     return 0
 
 

@@ -89,5 +89,8 @@ class Engine(Protocol):
     def restore(self, request: Request) -> Restored:
         """Make an empty directory a data directory that recovers to the target when it is started."""
 
+    def check_restore(self, request: Request) -> Sequence[str]:
+        """Return the ids of the backups that a restore would use; raise BackupError where it would refuse."""
+
     def offsite(self) -> int:
         """Copy what the second place does not have yet, and return the number of files."""

@@ -137,6 +137,10 @@ class Engine:
         """Restore into an empty directory."""
         return restore.restore(self._settings, self._trusted(), request, self._program, self._configuration)
 
+    def check_restore(self, request: Request) -> list[str]:
+        """Return what a restore would use."""
+        return restore.check(self._settings, self._trusted(), request, self._program, self._configuration)
+
     def offsite(self) -> int:
         """Copy what the second place does not have yet."""
         with self._repository.lock("offsite", self._wait):

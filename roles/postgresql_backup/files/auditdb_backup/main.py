@@ -51,6 +51,9 @@ def parser() -> argparse.ArgumentParser:
     expire.add_argument("--dry-run", action="store_true", help="only say what would go")
     expire.add_argument("--json", action="store_true")
     _add_restore(commands.add_parser("restore", help="make an empty directory a data directory that recovers"))
+    recover = commands.add_parser("recover", help="bring a restored directory to its target, alone, and stop it")
+    recover.add_argument("--to", type=Path, required=True, help="the restored directory")
+    recover.add_argument("--seconds", type=int, default=86400, help="how long it may take; %(default)s if not given")
     commands.add_parser("offsite", help="copy what the second place does not have")
     status = commands.add_parser("status", help="how the backups are. Problems: exit code 3")
     status.add_argument("--json", action="store_true")
@@ -61,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_restore(restore: argparse.ArgumentParser) -> None:
     restore.add_argument("--to", type=Path, required=True, help="an empty directory")
     restore.add_argument("--identity", type=Path, required=True, help="file with the private key")
+    restore.add_argument("--check", action="store_true", help="only say which backups would be used")
     restore.add_argument("--backup", help="its id; the newest before the target if not given")
     target = restore.add_mutually_exclusive_group()
     target.add_argument("--target-time", help="such as 2026-05-01T12:00:00Z")

@@ -9,18 +9,21 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from . import clock, wal_archive
+from . import clock, recover, wal_archive
 from .backup import Backup
 from .base_backup import DATA
 from .chains import broken, line
 from .configuration import Configuration
 from .engine import Request, Restored
 from .errors import BackupError
-from .packing import check, unpack_directory
+from .packing import check as check_artefact
+from .packing import unpack_directory
 from .processes import run
 from .repository import Repository
 from .wal_continuity import leads
@@ -136,6 +139,27 @@ def _beside(directory: Path) -> Iterator[Path]:
             shutil.rmtree(place)
 
 
+def described(request: Request, chosen: Sequence[Backup]) -> dict[str, Any]:
+    """Return what a restore is told apart by, and what it is made of."""
+    return {
+        "request": {"backup": request.backup, **asdict(request.target)},
+        "backups": [each.id for each in chosen],
+        "made_at": clock.write(clock.now()),
+    }
+
+
+def check(
+    settings: Configuration, backups: Mapping[str, Backup | BackupError], request: Request, program: str, path: Path
+) -> list[str]:
+    """Return the backups that a restore would use; raise BackupError where it would refuse, and change nothing."""
+    settings_of(settings, request, program, path)
+    return [each.id for each in _chain(settings, backups, request)]
+
+
+def _chain(settings: Configuration, backups: Mapping[str, Backup | BackupError], request: Request) -> Sequence[Backup]:
+    return line(backups, choose(backups, request, wal_archive.parents(Repository(settings.repository).wal)))
+
+
 def restore(
     settings: Configuration,
     backups: Mapping[str, Backup | BackupError],
@@ -145,7 +169,7 @@ def restore(
 ) -> Restored:
     """Restore the newest fitting backup; PostgreSQL itself replays the WAL when the directory is started."""
     repository = Repository(settings.repository)
-    chosen = line(backups, choose(backups, request, wal_archive.parents(repository.wal)))
+    chosen = _chain(settings, backups, request)
     written = settings_of(settings, request, program, configuration)
     spent: dict[str, int] = {}
 
@@ -161,7 +185,7 @@ def restore(
             for each, part in zip(chosen, parts, strict=True):
                 part.mkdir(mode=0o700)
                 for artefact in each.artefacts:
-                    check(repository.backups / each.id, artefact)
+                    check_artefact(repository.backups / each.id, artefact)
                 (packed,) = (artefact for artefact in each.artefacts if artefact.name == DATA)
                 unpack_directory(repository.backups / each.id, packed, part, request.identity)
         data = place / "data"
@@ -182,4 +206,5 @@ def restore(
         for each_file in data.iterdir():
             each_file.rename(place / each_file.name)
         data.rmdir()
+        recover.mark(place, described(request, chosen))
     return Restored(request.directory, [each.id for each in chosen], spent)
