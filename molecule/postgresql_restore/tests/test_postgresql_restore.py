@@ -132,7 +132,7 @@ def test_in_its_place_with_the_old_data_aside_and_archiving_on_the_new_timeline(
 @pytest.mark.parametrize("step", ["restore", "recover"])
 def test_a_program_that_was_killed_leaves_the_cluster_alone_and_is_gone_on_with(cluster, step):
     target, rows = ready(cluster)
-    pattern = f"auditdb-[b]ackup .* {step} --to"  # and not the killer itself
+    pattern = f"auditdb-backup/[s]tart.py .* {step} --to"  # and not the killer itself
     killer = f"for n in $(seq 1200); do pkill -9 -f '{pattern}' && exit 0; sleep 0.05; done; exit 1"
     cluster.database.host.container.exec_run(["bash", "-c", killer], detach=True)
     run = cluster.restore(target, over=cluster.over)
