@@ -547,3 +547,49 @@ def test_a_job_that_is_declared_no_more_goes(database, playbook):
 
 def _own(database):
     return database.host.inventory.parent / "converge.yml"
+
+
+def told(database, playbook, tmp_path, **options) -> tuple[int, dict]:
+    """Run postgresql_backup_info on the host, and return its exit code and what it told."""
+    kept = tmp_path / "told.json"
+    task = {
+        "auditdb.postgresql.postgresql_backup_info": options,
+        "become": True,
+        "become_user": "postgres",
+        "register": "told",
+    }
+    keep = {"ansible.builtin.copy": {"content": "{{ told | to_json }}", "dest": str(kept), "mode": "0600"}}
+    play = [{"hosts": database.host.name, "gather_facts": False, "tasks": [task, {**keep, "delegate_to": "localhost"}]}]
+    path = tmp_path / "tell.yml"
+    path.write_text(json.dumps(play))
+    run = playbook(path)
+    return run.code, json.loads(kept.read_text()) if kept.exists() else {"output": run.output}
+
+
+def test_info_tells_of_chains_ages_wal_and_what_is_wrong(database, playbook, tmp_path):
+    full = database.take("full")
+    database.take("logical")
+    members = [full]
+    if database.version >= 17:
+        tick(database)
+        members.append(database.take("incremental"))
+    assert database.backup("verify").code == 0
+    code, found = told(database, playbook, tmp_path)
+    assert code == 0 and not found["changed"] and found["problems"] == [], found
+    assert found["newest_backup"] == members[-1] and found["newest_backup_age"] < 600 and found["rpo"] is not None
+    chain = found["chains"][-1]
+    assert chain["backups"] == members and chain["verified"] and not chain["damaged"]
+    assert chain["bytes"] == sum(each["bytes"] for each in found["backups"] if each["id"] in members) > 0
+    assert found["wal"]["missing"] == [] and found["wal"]["newest"] in database.names("wal")
+    assert found["backups"][-1]["verified_at"] and found["jobs"]["verify"]["succeeded_at"]
+    database.sql("ALTER SYSTEM SET archive_command = '/bin/true'")
+    database.sql("SELECT pg_reload_conf()")
+    try:
+        code, found = told(database, playbook, tmp_path)
+        assert code == 0 and any("archive_command is '/bin/true'" in each for each in found["problems"]), found
+    finally:
+        database.sql("ALTER SYSTEM RESET archive_command")
+        database.sql("SELECT pg_reload_conf()")
+    (tmp_path / "told.json").unlink()
+    code, found = told(database, playbook, tmp_path, cluster="other")
+    assert code != 0 and "run the role postgresql_backup" in re.sub(r"\s+", " ", found["output"])
