@@ -146,7 +146,9 @@ wal:
   returned: success
   type: dict
 jobs:
-  description: What ran when, by name, as C(succeeded_at), C(failed_at), C(error), C(started_at), C(age) and C(milliseconds).
+  description:
+    - What ran when, by name, as C(succeeded_at), C(failed_at), C(error), C(started_at), C(age) in seconds and
+      C(milliseconds).
   returned: success
   type: dict
 bytes:
@@ -167,6 +169,9 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.backup_report i
 
 PROBLEMS = 3
 """The exit code that says that the program answered, and what it says is not good."""
+
+
+STATUS = ("bytes", "engine", "jobs", "newest_backup", "newest_backup_age", "problems", "rpo", "wal")
 
 
 def ask(module: AnsibleModule, *words: str) -> Any:
@@ -199,12 +204,8 @@ def main() -> None:
             msg=f"program: {module.params['program']}: {error.strerror}", remedy="run the role postgresql_backup"
         )
     backups = [shown(each) for each in found]
-    told = {
-        name: status[name] for name in ("bytes", "engine", "jobs", "newest_backup", "newest_backup_age", "problems")
-    }
-    module.exit_json(
-        changed=False, backups=backups, chains=chains(backups), rpo=status["rpo"], wal=status["wal"], **told
-    )
+    told = {name: status[name] for name in STATUS}
+    module.exit_json(changed=False, backups=backups, chains=chains(backups), **told)
 
 
 if __name__ == "__main__":
