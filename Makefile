@@ -78,7 +78,7 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 
 .PHONY: lint
 lint: .venv/.developed
-	$(call step,Lint,ruff check . && ruff format --check . && mypy -p $(PACKAGE).plugins.module_utils -p auditdb_backup && env -u ANSIBLE_COLLECTIONS_SCAN_SYS_PATH ansible-lint && antsibull-changelog lint)
+	$(call step,Lint,ruff check . && ruff format --check . && mypy -p $(PACKAGE).plugins.module_utils -p auditdb_backup -p auditdb_drill && env -u ANSIBLE_COLLECTIONS_SCAN_SYS_PATH ansible-lint && antsibull-changelog lint)
 
 .PHONY: unit
 unit: .venv/.developed

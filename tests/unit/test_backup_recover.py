@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from auditdb_backup import recover
+from auditdb_backup import alone, recover
 from auditdb_backup.engine import Request, Target
 from auditdb_backup.errors import BackupError
 from auditdb_backup.restore import check, described
@@ -49,6 +49,20 @@ def test_a_restore_is_told_apart_by_its_target_and_backup():
 def test_only_what_a_restore_made_is_recovered_and_once(tmp_path):
     with pytest.raises(BackupError, match="was not made by a restore"):
         recover.recover(SETTINGS, tmp_path, 1)
-    found = recover.Recovered("0/5000028", None, 2, 700)
+    found = recover.Recovered("0/5000028", None, 2, 700, {"start": 100, "replay": 500, "promote": 100})
     recover.mark(tmp_path, {**described(request(), [FULL]), recover.RECOVERED: found.__dict__})
     assert recover.recover(SETTINGS, tmp_path, 1) == found
+
+
+def test_phases_are_what_the_servers_log_tells():
+    log = """1777600001.250 LOG:  database system was interrupted; last known up at 2026-05-01
+1777600001.500 LOG:  starting archive recovery
+could not open a file that says nothing of time
+1777600003.000 LOG:  redo starts at 0/2000028
+1777600009.500 LOG:  redo done at 0/50000A0 system usage: CPU: user: 0.00 s
+1777600010.000 LOG:  archive recovery complete
+1777600010.750 LOG:  database system is ready to accept connections
+1777600020.000 LOG:  database system is ready to accept connections
+"""
+    assert alone.phases(log, 1777600001.0) == {"start": 500, "replay": 8000, "promote": 1250}
+    assert alone.phases("", 1.0) == {}

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -91,6 +91,9 @@ class Engine(Protocol):
 
     def check_restore(self, request: Request) -> Sequence[str]:
         """Return the ids of the backups that a restore would use; raise BackupError where it would refuse."""
+
+    def files(self, backups: Sequence[str]) -> Iterator[Path]:
+        """Yield what a restore of these backups to any later moment reads: files, relative to the repository."""
 
     def offsite(self) -> int:
         """Copy what the second place does not have yet, and return the number of files."""

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from . import base_backup, logical_backup, offsite, proof, restore, verify, wal_archive
@@ -21,6 +21,7 @@ from .postgres import Server
 from .repository import Repository
 from .retention import Plan, daily, dropped, dropped_wal, keep
 from .wal_continuity import WalState, leads
+from .wal_name import holding, segment
 
 SWITCH_SECONDS = 120
 
@@ -140,6 +141,21 @@ class Engine:
     def check_restore(self, request: Request) -> list[str]:
         """Return what a restore would use."""
         return restore.check(self._settings, self._trusted(), request, self._program, self._configuration)
+
+    def files(self, backups: Sequence[str]) -> Iterator[Path]:
+        """Yield the files of these backups, and the WAL from the oldest of them on, of all timelines."""
+        root = self._repository.root
+        yield self._repository.marker.relative_to(root)
+        chosen = [each for name, each in self.backups().items() if name in backups and isinstance(each, Backup)]
+        for each in chosen:
+            place = self._repository.backups / each.id
+            yield from (path.relative_to(root) for path in sorted(place.iterdir()))
+        size = wal_archive.segment_bytes(self._repository.wal)
+        begin = min(holding(each.start_lsn, each.timeline, size).number for each in chosen)
+        for name in wal_archive.names(self._repository.wal):
+            found = segment(name, size)
+            if found is None or found.number >= begin:
+                yield Path(self._repository.wal.name, name)
 
     def offsite(self) -> int:
         """Copy what the second place does not have yet."""

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .configuration import Configuration
 from .errors import BackupError
@@ -91,6 +91,13 @@ def _limit(seconds: int) -> None:
     signal.alarm(seconds)
 
 
+def engine_of(settings: Configuration, configuration: Path, wait: int) -> Any:
+    """Return the engine that the configuration names."""
+    return importlib.import_module(f".engine_{settings.engine}", __package__).Engine(
+        settings, PROGRAM, configuration, wait
+    )
+
+
 def _run(arguments: argparse.Namespace) -> int:
     settings = Configuration.read(arguments.config)
     # WAL is handled without the rest of the program: once a minute and more often, it has to be quick.
@@ -98,8 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
         _limit(settings.push_timeout)
     if arguments.command == "get":
         _limit(settings.get_timeout)
-    engines = importlib.import_module(f".engine_{settings.engine}", __package__)
-    engine = engines.Engine(settings, PROGRAM, arguments.config, arguments.wait)
+    engine = engine_of(settings, arguments.config, arguments.wait)
     if arguments.command == "push":
         engine.push(arguments.path)
         return 0

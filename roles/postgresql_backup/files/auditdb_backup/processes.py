@@ -29,8 +29,8 @@ def failure(argv: Sequence[str], code: int, errors: str) -> BackupError:
     return BackupError(f"{Path(argv[0]).name} {ended}: {said}", "see what it printed")
 
 
-def run(argv: Sequence[str], **environment: str) -> str:
-    """Run the program, which must succeed, and return what it printed."""
+def run(argv: Sequence[str], codes: Sequence[int] = (0,), **environment: str) -> str:
+    """Run the program, which must end with one of these codes, and return what it printed."""
     try:
         done = subprocess.run(
             argv,
@@ -42,7 +42,7 @@ def run(argv: Sequence[str], **environment: str) -> str:
         )
     except OSError as error:
         raise BackupError(f"{argv[0]}: {error.strerror}", "install the package that has it") from error
-    if done.returncode:
+    if done.returncode not in codes:
         raise failure(argv, done.returncode, (done.stderr or done.stdout).decode(errors="replace"))
     return done.stdout.decode(errors="replace")
 

@@ -11,43 +11,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg2
-
+from . import alone
 from .canonical import canonical
 from .configuration import Configuration
 from .errors import BackupError
-from .processes import ENVIRONMENT, run
 
 MARKER = "auditdb_restore.json"
 """In the directory: what it was restored to, until it has taken the place of the cluster's."""
 RECOVERED = "recovered"
-LOG_BYTES = 4000
-PORT = 5432
-"""Of the socket, in a directory of its own."""
-ALONE = {
-    "listen_addresses": "",
-    "port": str(PORT),
-    "archive_mode": "off",
-    # Nobody is to look while it recovers, and so limits need not be as high as the original's.
-    "hot_standby": "off",
-    "shared_buffers": "128MB",
-    "max_wal_senders": "0",
-    "wal_level": "replica",
-    "summarize_wal": "off",
-    "ssl": "off",
-    "logging_collector": "off",
-    "log_destination": "stderr",
-    "log_min_messages": "log",
-}
 # Whatever the recovery was told must not hold for the server that the directory becomes.
 RESET = (
     "restore_command",
@@ -74,6 +51,8 @@ class Recovered:
     """Of the last transaction that was replayed; None where there was none."""
     timeline: int
     milliseconds: int
+    phases: Mapping[str, int]
+    """Milliseconds of start, replay and promote, as the server's log tells them."""
 
 
 def mark(directory: Path, content: dict[str, Any]) -> None:
@@ -95,76 +74,26 @@ def recover(settings: Configuration, directory: Path, seconds: int) -> Recovered
         raise BackupError(f"{directory} was not made by a restore", "restore into it first: auditdb-backup restore")
     if RECOVERED in marked:
         return Recovered(**marked[RECOVERED])
-    begun = time.monotonic()
-    with _running(settings, directory, begun + seconds) as connection, connection.cursor() as cursor:
-        for name in RESET:
-            cursor.execute(f"ALTER SYSTEM RESET {name}")
-        cursor.execute("CHECKPOINT")
+    begun, moment = time.monotonic(), time.time()
+    with alone.running(settings, directory, seconds, alone.configuration_of(settings), {}) as server:
+        with contextlib.closing(server.connect()) as connection, connection.cursor() as cursor:
+            for name in RESET:
+                cursor.execute(f"ALTER SYSTEM RESET {name}")
+            cursor.execute("CHECKPOINT")
+        reached = where(server)
+        phases = server.milliseconds(moment)
+    found = Recovered(*reached, round((time.monotonic() - begun) * 1000), phases)
+    mark(directory, {**marked, RECOVERED: found.__dict__})
+    return found
+
+
+def where(server: alone.Server) -> tuple[str, str | None, int]:
+    """Return the last position and commit that were replayed, and the timeline that was begun."""
+    with contextlib.closing(server.connect()) as connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_last_wal_replay_lsn()::text, "
             "to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), "
             "(SELECT timeline_id FROM pg_control_checkpoint())"
         )
         lsn, last_commit, timeline = cursor.fetchone()
-    found = Recovered(lsn, last_commit, timeline, round((time.monotonic() - begun) * 1000))
-    mark(directory, {**marked, RECOVERED: found.__dict__})
-    return found
-
-
-@contextlib.contextmanager
-def _running(settings: Configuration, directory: Path, deadline: float) -> Iterator[Any]:
-    """Run the server alone in the directory until the block ends; yield a connection once it has recovered."""
-    program = settings.bin / "pg_ctl"
-    if (directory / "postmaster.pid").exists():  # of a run that was killed
-        subprocess.run([program, "stop", "-D", directory, "-m", "immediate", "-s"], check=False, env=ENVIRONMENT)
-        (directory / "postmaster.pid").unlink(missing_ok=True)
-    etc = Path("/etc/postgresql") / settings.bin.parent.name / settings.cluster / "postgresql.conf"
-    place = Path(tempfile.mkdtemp(prefix="auditdb-recover-"))
-    log = place / "log"
-    options = {
-        **ALONE,
-        "config_file": str(etc),
-        "data_directory": str(directory),
-        "unix_socket_directories": str(place),
-        "external_pid_file": str(place / "pid"),
-    }
-    if int(settings.bin.parent.name) < 17:
-        options.pop("summarize_wal")
-    words = " ".join(f"-c {name}='{value}'" for name, value in options.items())
-    try:
-        run([str(program), "start", "-D", str(directory), "-l", str(log), "-W", "-s", "-o", words])
-        connection = _wait(settings, place, log, directory, deadline)
-        try:
-            yield connection
-        finally:
-            connection.close()
-        run([str(program), "stop", "-D", str(directory), "-m", "fast", "-w", "-t", "600", "-s"])
-    finally:
-        if (directory / "postmaster.pid").exists():
-            subprocess.run([program, "stop", "-D", directory, "-m", "immediate", "-s"], check=False, env=ENVIRONMENT)
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def _wait(settings: Configuration, place: Path, log: Path, directory: Path, deadline: float) -> Any:
-    """Return a connection once recovery has ended; raise BackupError where it failed, with the end of the log."""
-    started = time.monotonic()
-    while time.monotonic() < deadline:
-        with contextlib.suppress(psycopg2.OperationalError):
-            connection = psycopg2.connect(host=str(place), port=PORT, user=settings.user, dbname="postgres")
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_is_in_recovery()")
-                if cursor.fetchone() == (False,):
-                    return connection
-            connection.close()
-        if time.monotonic() - started > 2 and not (directory / "postmaster.pid").exists():
-            raise BackupError(
-                f"recovery failed: {_tail(log)}",
-                "see the log's end: the target may not be in the archived WAL, or WAL is missing",
-            )
-        time.sleep(0.1)
-    raise BackupError(f"recovery did not end in time: {_tail(log)}", "give it more time: --seconds")
-
-
-def _tail(log: Path) -> str:
-    return log.read_text(errors="replace")[-LOG_BYTES:].strip() if log.exists() else "there is no log"
+    return lsn, last_commit, timeline
