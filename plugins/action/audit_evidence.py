@@ -14,6 +14,9 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.auditdb.postgresql.plugins.filter.health import canonical_json, health_summary, health_verdict
+from ansible_collections.auditdb.postgresql.plugins.plugin_utils import evidence
+
+MAKE = "make a pair without passphrase: ssh-keygen -t ed25519 -N '' -f FILE"
 
 
 class ActionModule(ActionBase):
@@ -30,12 +33,19 @@ class ActionModule(ActionBase):
                 "directory": {"type": "path", "required": True},
                 "name": {"type": "str", "required": True},
                 "content": {"type": "dict", "required": True},
+                "signing_key": {"type": "path"},
             }
         )
+        key = Path(options["signing_key"]) if options["signing_key"] else None
+        if key and not key.is_file():
+            return {**result, "failed": True, "msg": f"signing_key: there is no file {key}. Remedy: {MAKE}"}
         rows = options["content"]["results"]
         content = {**options["content"], "summary": health_summary(rows), "verdict": health_verdict(rows)}
-        text = canonical_json(content) + "\n"
         directory = Path(options["directory"])
+        if key:
+            before = evidence.newest(directory, options["name"])
+            content["previous"] = before.as_link() if before else None
+        text = canonical_json(content) + "\n"
         path = directory / f"{options['name']}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
         if not self._task.check_mode:
             try:
@@ -44,6 +54,14 @@ class ActionModule(ActionBase):
                     os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640), "w", encoding="utf-8"
                 ) as file:
                     file.write(text)
+                if key:
+                    evidence.sign(path, key)
+            except ValueError as error:
+                return {
+                    **result,
+                    "failed": True,
+                    "msg": f"signing_key: {path} cannot be signed: {error}. Remedy: {MAKE}",
+                }
             except OSError as error:
                 message = f"directory: the evidence cannot be written to {path}: {error.strerror}"
                 return {**result, "failed": True, "msg": f"{message}. Remedy: choose a directory that is writable"}

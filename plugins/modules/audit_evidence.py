@@ -27,6 +27,13 @@ options:
     description: The evidence. C(results) is a list of rows that have a C(status).
     type: dict
     required: true
+  signing_key:
+    description:
+      - SSH key without passphrase on the control node. The file then names the newest one with the same O(name)
+        and its SHA-256 as C(previous), and is signed as C(FILE.sig) (C(ssh-keygen -Y sign), namespace
+        C(auditdb-evidence)).
+      - M(auditdb.postgresql.audit_evidence_info) verifies them.
+    type: path
 attributes:
   check_mode:
     description: Writes nothing in check mode, and returns what it would write.
@@ -72,6 +79,7 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
             "content": {"type": "dict", "required": True},
+            "signing_key": {"type": "path"},
         },
         supports_check_mode=True,
     )

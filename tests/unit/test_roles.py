@@ -19,7 +19,7 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir()
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*"))
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
 # They log in as another role than the modules beside them, or do not log in.
-OUTSIDE_THE_GROUP = {"audit_evidence", "audit_journal", "postgresql_backup_info"}
+OUTSIDE_THE_GROUP = {"audit_evidence", "audit_evidence_info", "audit_journal", "postgresql_backup_info"}
 SECRET = re.compile(r"password|passphrase|secret|token", re.IGNORECASE)
 # Options that have such a word in their name and hold no secret.
 NO_SECRET = {"no_password_changes", "password_encryption"}

@@ -138,7 +138,7 @@ def _first(engine: Engine) -> int:
 def pick(known: Sequence[Acknowledged], first: int, until: int | None, chance: random.Random) -> tuple[str, int]:
     """Return a moment between two heartbeats, and the newest row that must be there then.
 
-    Each row is committed before the next one is begun: just before the next one's time it is there, and the next is not.
+    Each row is committed before the next one is begun: just before the next one's time it is there, the next is not.
     """
     last = (until or 0) - SETTLED
     pairs = [

@@ -19,7 +19,7 @@ from auditdb_backup.errors import BackupError
 from . import place
 from .fetch import fetch
 from .heartbeat import beat_for_ever
-from .rehearse import RESULT, rehearse
+from .rehearse import rehearse
 from .request import Drill
 
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             fetch(drill)
         else:
             result = rehearse(drill)
-            (drill.workplace.parent / RESULT).write_bytes(canonical(result) + b"\n")
+            drill.result.write_bytes(canonical(result) + b"\n")
     except (BackupError, psycopg2.Error) as error:
         print(f"auditdb-drill {arguments.command}: {error}", file=sys.stderr)
         return 1

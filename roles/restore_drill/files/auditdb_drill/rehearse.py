@@ -31,7 +31,6 @@ from .fetch import ACKNOWLEDGED, SOURCE
 from .request import Case, Drill
 from .rows import Row, row
 
-RESULT = "result.json"
 SERVER = Path("/etc/auditdb-drill/postgresql.conf")
 
 

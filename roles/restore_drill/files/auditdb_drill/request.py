@@ -48,6 +48,9 @@ class Drill:
     configuration: Path
     """Of the backups."""
     workplace: Path
+    """Emptied before and after; it has the marker of place.py."""
+    result: Path
+    """File for the outcome."""
     identity: Path
     acknowledged: Path
     database: str
@@ -73,7 +76,7 @@ class Drill:
         wrong = {field.name for field in fields(cls)} ^ set(content)
         if wrong:
             raise BackupError(f"{path}: {', '.join(sorted(wrong))}", "run playbooks/restore_drill.yml, which writes it")
-        for name in ("configuration", "workplace", "identity", "acknowledged", "data_directory"):
+        for name in ("configuration", "workplace", "result", "identity", "acknowledged", "data_directory"):
             content[name] = Path(content[name])
         for name in ("extrapolate", "addresses"):
             content[name] = tuple(content[name])

@@ -1,0 +1,43 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The outcome of a restore drill, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.auditdb.postgresql.plugins.filter.health import health_table
+
+MIB = 1 << 20
+
+
+def drill_table(content: Mapping[str, Any]) -> str:
+    """Return what was measured, case by case, and the table of the checks."""
+    lines = []
+    for case in content["cases"]:
+        if "rto_ms" not in case:
+            lines.append(f"{case['name']}: it was not restored")
+            continue
+        target = case["target"] or "the end of the archived WAL"
+        lost = "" if case["rpo_ms"] is None else f"; RPO {case['rpo_ms'] / 1000:.1f} s, {case['rows_lost']} rows lost"
+        phases = ", ".join(f"{name} {spent / 1000:.1f}" for name, spent in case["phases_ms"].items())
+        lines += [
+            f"{case['name']}: from {case['source']} to {target}: RTO {case['rto_ms'] / 1000:.1f} s{lost}",
+            f"  {case['bytes'] / MIB:.0f} MiB at {case['bytes_per_second'] / MIB:.1f} MiB/s; seconds: {phases}",
+        ]
+        lines += [
+            f"  extrapolated, not measured: {each['bytes'] / MIB / 1024:.0f} GiB in {each['rto_ms'] / 1000:.0f} s"
+            for each in case["extrapolated_not_measured"]
+        ]
+    return "\n".join([*lines, health_table(content["results"])])
+
+
+class FilterModule:
+    """The filters of the restore drill."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {"drill_table": drill_table}
