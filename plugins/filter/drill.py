@@ -12,6 +12,13 @@ from typing import Any
 from ansible_collections.auditdb.postgresql.plugins.filter.health import health_table
 
 MIB = 1 << 20
+# In the order in which they come; canonical JSON sorts by name.
+PHASES = ("decide", "fetch", "decrypt", "combine", "verify", "start", "replay", "promote", "check")
+
+
+def spent_by(case: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Return the phases of a case with their milliseconds, in order."""
+    return [(name, case["phases_ms"][name]) for name in PHASES if name in case["phases_ms"]]
 
 
 def drill_table(content: Mapping[str, Any]) -> str:
@@ -23,7 +30,7 @@ def drill_table(content: Mapping[str, Any]) -> str:
             continue
         target = case["target"] or "the end of the archived WAL"
         lost = "" if case["rpo_ms"] is None else f"; RPO {case['rpo_ms'] / 1000:.1f} s, {case['rows_lost']} rows lost"
-        phases = ", ".join(f"{name} {spent / 1000:.1f}" for name, spent in case["phases_ms"].items())
+        phases = ", ".join(f"{name} {spent / 1000:.1f}" for name, spent in spent_by(case))
         lines += [
             f"{case['name']}: from {case['source']} to {target}: RTO {case['rto_ms'] / 1000:.1f} s{lost}",
             f"  {case['bytes'] / MIB:.0f} MiB at {case['bytes_per_second'] / MIB:.1f} MiB/s; seconds: {phases}",

@@ -29,6 +29,7 @@ ARCHIVER = Archiver(
     mode="on",
     command="/usr/local/bin/auditdb-backup push %p || exit 1",
     segment_bytes=16 << 20,
+    awake=True,
 )
 
 
@@ -56,6 +57,11 @@ def test_all_is_well():
 
 def test_an_idle_server_loses_nothing_more_with_time():
     assert status.rpo(replace(WELL, newest_closed_at=NOW - timedelta(hours=9)), 60) == 60
+
+
+def test_a_server_that_began_anew_may_lose_more_than_archive_timeout():
+    asleep = replace(WELL, newest_closed_at=NOW - timedelta(minutes=4), archiver=replace(ARCHIVER, awake=False))
+    assert status.rpo(asleep, 60) == 240
 
 
 def test_a_server_whose_archiver_is_behind_loses_all_since():

@@ -134,6 +134,14 @@ def offsite(settings: Configuration, engine: Engine, _arguments: Namespace) -> i
     return 0
 
 
+def wake(settings: Configuration, _engine: Engine, _arguments: Namespace) -> int:
+    """Have archive_timeout count at once after a start of the server, and not after checkpoint_timeout."""
+    with contextlib.suppress(BackupError):  # a server that does not run is what the status is there to say
+        if Server(settings).wake():
+            print("the server began anew: its checkpointer was woken, so that archive_timeout counts")
+    return 0
+
+
 def look(settings: Configuration, engine: Engine, arguments: Namespace) -> int:
     """Print how the backups are; the exit code says whether there are problems."""
     report = status.report(settings, _observe(settings, engine))

@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     recover.add_argument("--to", type=Path, required=True, help="the restored directory")
     recover.add_argument("--seconds", type=int, default=86400, help="how long it may take; %(default)s if not given")
     commands.add_parser("offsite", help="copy what the second place does not have")
+    commands.add_parser("wake", help="have archive_timeout count at once after a start of the server")
     status = commands.add_parser("status", help="how the backups are. Problems: exit code 3")
     status.add_argument("--json", action="store_true")
     status.add_argument("--textfile", action="store_true", help="write Prometheus' text file too")

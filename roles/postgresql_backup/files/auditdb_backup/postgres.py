@@ -30,8 +30,19 @@ SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()),
     archived_count, failed_count, last_archived_wal, last_failed_wal,
     extract(epoch FROM pg_catalog.now() - last_archived_time)::bigint,
     current_setting('archive_mode'), current_setting('archive_command'),
-    (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size')
+    (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'),
+    coalesce((SELECT pg_catalog.pg_conf_load_time() > backend_start
+            OR pg_catalog.now() - backend_start > current_setting('checkpoint_timeout')::interval
+        FROM pg_catalog.pg_stat_activity WHERE backend_type = 'checkpointer'), false)
 FROM pg_catalog.pg_stat_archiver
+"""
+# A checkpointer that began while the server still recovered, which is at each start, sleeps for a whole
+# checkpoint_timeout, and ends no segment meanwhile; a signal wakes it (PostgreSQL 15 to 17, checkpointer.c, where
+# cur_timeout is computed).
+WAKE = """
+SELECT pg_catalog.pg_reload_conf() FROM pg_catalog.pg_stat_activity
+WHERE backend_type = 'checkpointer' AND pg_catalog.pg_conf_load_time() <= backend_start
+    AND NOT pg_catalog.pg_is_in_recovery()
 """
 
 
@@ -62,6 +73,8 @@ class Archiver:
     mode: str
     command: str
     segment_bytes: int
+    awake: bool
+    """Whether segments are ended after archive_timeout: the checkpointer has been woken since it began."""
 
 
 class Server:
@@ -112,6 +125,12 @@ class Server:
     def archiver(self) -> Archiver:
         """Return how the archiver is doing."""
         return Archiver(*self._row(ARCHIVER))
+
+    def wake(self) -> bool:
+        """Have segments ended after archive_timeout from now on; return whether that had to be done."""
+        with self.connect() as cursor:
+            cursor.execute(WAKE)
+            return cursor.fetchone() is not None
 
     def databases(self) -> list[str]:
         """Return the names of all databases that can be dumped."""

@@ -52,12 +52,13 @@ def rpo(observed: Observed, archive_timeout: int) -> int | None:
     """Return the seconds of commits that would be lost if the server's disks were gone now; None where unknown.
 
     Everything that was committed before the newest archived segment was closed is safe. Where the server writes the
-    very next segment, it has not closed one for want of anything to keep: it never waits longer than archive_timeout.
+    very next segment, it has not closed one for want of anything to keep: it never waits longer than archive_timeout,
+    once its checkpointer is awake.
     """
     if observed.newest_closed_at is None or observed.wal.newest is None:
         return None
     seconds = max(0, int((observed.at - observed.newest_closed_at).total_seconds()))
-    if observed.archiver is None or not archive_timeout:
+    if observed.archiver is None or not archive_timeout or not observed.archiver.awake:
         return seconds
     newest = segment(observed.wal.newest, observed.archiver.segment_bytes)
     current = segment(observed.archiver.current, observed.archiver.segment_bytes)

@@ -48,9 +48,18 @@ def running(group: str, settings: Configuration, server: Server) -> list[Row]:
         run([str(settings.bin / "pg_amcheck"), *options, "--all", "--install-missing", "--heapallindexed"])
 
     def dumps() -> None:
-        run([str(settings.bin / "pg_dumpall"), *options, "--globals-only", "--file=/dev/null"])
+        run([str(settings.bin / "pg_dumpall"), *options, "--globals-only", "--no-sync", "--file=/dev/null"])
         for name in databases(server):
-            run([str(settings.bin / "pg_dump"), *options, "--format=custom", "--file=/dev/null", f"--dbname={name}"])
+            run(
+                [
+                    str(settings.bin / "pg_dump"),
+                    *options,
+                    "--format=custom",
+                    "--no-sync",
+                    "--file=/dev/null",
+                    f"--dbname={name}",
+                ]
+            )
 
     return [
         tried(group, "tables and indexes agree (pg_amcheck --heapallindexed)", DAMAGE, indexes),

@@ -62,4 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BackupError, psycopg2.Error) as error:
         print(f"auditdb-drill {arguments.command}: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"auditdb-drill {arguments.command}: {error}. Remedy: check space, owner and mode", file=sys.stderr)
+        return 1
     return 0

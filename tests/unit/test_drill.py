@@ -1,0 +1,140 @@
+"""What a drill measures: the ledger's chain, what was acknowledged, random targets, losses and budgets."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from auditdb_backup.errors import BackupError
+from auditdb_drill import acknowledged, catalog, fetch, ledger, measured, place
+from auditdb_drill.acknowledged import Acknowledged
+from auditdb_drill.facts import Carried, Facts
+from auditdb_drill.request import Case
+from hypothesis import given
+from hypothesis import strategies as st
+
+SECOND = 1_000_000
+T0 = 1_777_600_000 * SECOND
+
+
+def chain(count: int, first: int = 1, begin: int = T0) -> list[ledger.Row]:
+    rows: list[ledger.Row] = []
+    for number in range(first, first + count):
+        before = rows[-1].hash if rows else ""
+        row = ledger.Row(number, begin + (number - first) * SECOND, "0/3000028", before, "")
+        rows.append(replace(row, hash=ledger.hash_of(row)))
+    return rows
+
+
+def acknowledge(rows: list[ledger.Row]) -> list[Acknowledged]:
+    return [Acknowledged(each.id, each.at, each.hash) for each in rows]
+
+
+def carried(expected: int, exact: bool = False) -> Carried:
+    return Carried("x", "repository", None, expected, exact, ["full"], 1, 1, 1, "")
+
+
+def failed(rows) -> list[str]:
+    return [each["name"] for each in rows if each["status"] != "ok"]
+
+
+@given(st.integers(2, 12), st.data())
+def test_whatever_is_done_to_a_row_breaks_the_chain(count, data):
+    rows = chain(count, first=data.draw(st.integers(1, 99)))
+    assert ledger.broken(rows) is None
+    at = data.draw(st.integers(0, count - 1))
+    name = data.draw(st.sampled_from(["id", "at", "lsn", "previous", "hash"]))
+    value = getattr(rows[at], name)
+    changed = replace(rows[at], **{name: value + 1 if isinstance(value, int) else f"{value}0"})
+    assert ledger.broken([*rows[:at], changed, *rows[at + 1 :]])
+    if 0 < at < count - 1:
+        assert ledger.broken(rows[:at] + rows[at + 1 :]), "a row that is left out"
+
+
+def test_acknowledged_rows_are_kept_a_file_a_day_and_forgotten(tmp_path):
+    rows = acknowledge(chain(3, begin=T0))
+    for days, row in enumerate(rows):
+        acknowledged.append(tmp_path, row._replace(at=row.at + days * 86400 * SECOND))
+    assert len(list(tmp_path.iterdir())) == 3 and len(acknowledged.read(tmp_path)) == 3
+    newest = datetime.fromtimestamp(T0 // SECOND + 2 * 86400, UTC)
+    acknowledged.forget(tmp_path, 1, newest)
+    assert [each.id for each in acknowledged.read(tmp_path)] == [2, 3]
+
+
+def test_a_line_that_was_cut_off_and_a_history_that_was_left_do_not_count():
+    old, new = acknowledge(chain(5)), acknowledge(chain(2, first=4, begin=T0 + 99 * SECOND))
+    lines = [each.line() for each in old + new]
+    assert acknowledged.parse(lines) == old[:3] + new
+    assert acknowledged.parse([*lines, "6 12"]) == old[:3] + new
+    assert acknowledged.parse([*lines, new[1]._replace(id=6).line().rstrip()]) == old[:3] + new
+
+
+@given(st.integers(0, 2**32), st.integers(2, 60), st.integers(0, 60))
+def test_a_random_target_lies_between_two_rows_that_are_archived(seed, count, first):
+    known = acknowledge(chain(count))
+    begin, until = T0 + first * SECOND, known[-1].at
+    inside = [each for each in known if begin < each.at and each.at + SECOND < until - fetch.SETTLED]
+    if not inside:
+        with pytest.raises(BackupError, match="no moment can be chosen"):
+            fetch.pick(known, begin, until, random.Random(seed))
+        return
+    target, expected = fetch.pick(known, begin, until, random.Random(seed))
+    (row,) = (each for each in known if each.id == expected)
+    assert row in inside and fetch.moment(row.at) < target < fetch.moment(row.at + SECOND)
+
+
+def test_moments_are_exact_to_the_microsecond():
+    assert fetch.moment(1795465257278427) == "2026-11-23T20:20:57.278427Z"
+
+
+def test_recovery_is_exact_or_it_is_said():
+    rows = chain(9)
+    known = acknowledge(rows)
+    assert failed(measured.chain("x", rows[:7], known, carried(7, exact=True))) == []
+    assert failed(measured.chain("x", rows[:6], known, carried(7, exact=True))) == [
+        "recovery ends exactly at its target"
+    ]
+    assert failed(measured.chain("x", rows[:8], known, carried(7, exact=True))) == [
+        "recovery ends exactly at its target"
+    ]
+    assert failed(measured.chain("x", rows[:8], known, carried(7))) == [], "later ones were archived meanwhile"
+    assert failed(measured.chain("x", rows[:6], known, carried(7))) == ["every archived row is there"]
+    whole = "the ledger is whole, each row as it was acknowledged"
+    assert whole in failed(measured.chain("x", [], known, carried(0)))
+    assert failed(measured.chain("x", chain(9, begin=T0 + 1), known, carried(7))) == [whole], "a chain, but another one"
+
+
+def test_what_a_disaster_loses_and_its_budget():
+    rows = chain(10)
+    facts = Facts(rows[-1].at + 500_000, None, "17", "", [], [])
+    lost = measured.loss(rows[:4], acknowledge(rows), facts)
+    assert lost == measured.Loss(rpo_ms=6500, rows=6)
+    case = Case("x", "repository", "latest", rpo_budget=6, rto_budget=2)
+    assert failed(measured.budgets("x", case, lost, 2001)) == ["RPO within 6 s", "RTO within 2 s"]
+    kept = replace(case, rpo_budget=7, rto_budget=0)
+    assert [each["name"] for each in measured.budgets("x", kept, lost, 2001)] == ["RPO within 7 s"]
+    assert failed(measured.budgets("x", kept, lost, 2001)) == []
+    assert measured.budgets("x", kept, None, 2001) == [], "an earlier moment has no RPO"
+
+
+def test_only_phases_that_move_bytes_grow_with_them():
+    assert measured.extrapolated({"fetch": 10, "verify": 30, "promote": 5}, 100, 1000) == 405
+
+
+def test_what_production_has_and_the_copy_has_not_is_named():
+    assert catalog.differences(["a", "b"], ["b", "c"]) == ["missing: a", "not in production: c"]
+    assert catalog.differences(["a"], ["a"]) == []
+
+
+def test_only_a_drills_own_directory_is_emptied(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/file").touch()
+    with pytest.raises(BackupError, match="no file DRILL"):
+        place.clear(tmp_path)
+    assert (tmp_path / "data/file").exists()
+    (tmp_path / place.MARKER).touch()
+    (tmp_path / "link").symlink_to("/")
+    place.clear(tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == [place.MARKER]
