@@ -22,6 +22,14 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked as long, unless AUDITDB_LONG is set: `make test-long` sets it."""
+    long = [] if os.environ.get("AUDITDB_LONG") else [item for item in items if item.get_closest_marker("long")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 @dataclass(frozen=True)
 class Run:
     """What one ansible-playbook run printed."""

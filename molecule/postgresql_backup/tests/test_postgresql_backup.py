@@ -9,6 +9,7 @@ import time
 import pytest
 from backup_host import COPY, KEY, REPOSITORY
 
+LONG = pytest.mark.long
 ESCROW = KEY.replace("daily", "escrow")
 MOMENT = """to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 
@@ -59,7 +60,9 @@ def test_the_host_cannot_decrypt(database):
     assert done.code == 126 and "age ended with exit code" in done.output
 
 
-@pytest.mark.parametrize("kind", ["time", "lsn", "name", "xid", "immediate"])
+@pytest.mark.parametrize(
+    "kind", ["time", "lsn", *(pytest.param(kind, marks=LONG) for kind in ("name", "xid", "immediate"))]
+)
 def test_a_restore_ends_exactly_at_its_target(database, kind):
     tick(database)
     backup = database.take("full")
@@ -94,6 +97,7 @@ def test_a_restore_ends_exactly_at_its_target(database, kind):
     assert database.copy_sql("SHOW archive_mode") == "off", "a copy never writes into the archive"
 
 
+@pytest.mark.long
 def test_either_key_restores_and_no_other(database):
     last = tick(database)
     database.switch()
@@ -121,7 +125,14 @@ def test_the_same_segment_again_succeeds_and_a_different_one_does_not(database):
         assert database.backup("push", f"/run/auditdb-test/{name}").code == 1, "what is archived is damaged"
 
 
-@pytest.mark.parametrize("what", ["data.tar.zst.age", "backup_manifest", "manifest.json", "wal", "wal header"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        *(pytest.param(what, marks=LONG) for what in ("backup_manifest", "manifest.json", "wal header")),
+        "data.tar.zst.age",
+        "wal",
+    ],
+)
 def test_one_flipped_byte_is_found_and_named(database, what):
     backup = newest(database, "full")["id"]
     name = database.switch()
@@ -142,6 +153,7 @@ def test_one_flipped_byte_is_found_and_named(database, what):
     assert database.backup("status").code == 0, database.backup("status").output
 
 
+@pytest.mark.long
 def test_damage_is_found_that_only_decrypting_shows(database):
     """Whoever can write the manifest can write its digests: what was encrypted cannot be forged without being seen."""
     backup = newest(database, "full")["id"]
@@ -227,7 +239,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(each, marks=[] if each in ("unwritable", "program missing") else LONG) for each in FAULTS]
+)
 def test_archiving_fails_visibly_and_goes_on_without_a_gap(database, fault):
     begin, end = (each.format(repository=REPOSITORY) for each in FAULTS[fault])
     command = database.sql("SHOW archive_command")
@@ -267,6 +281,28 @@ def test_a_hang_is_cut(database):
     assert "0000000900000000000000AA" not in database.names("wal")
 
 
+def test_archive_timeout_counts_after_a_start(database):
+    """PostgreSQL lets it wait for checkpoint_timeout: the checkpointer went to sleep while the server recovered."""
+    timer = "postgresql-backup-main-status.timer"
+    database.shell(f"systemctl stop {timer}", user="root")
+    database.sql("ALTER SYSTEM SET archive_timeout = '2s'")
+    try:
+        database.shell(f"systemctl restart postgresql@{database.version}-main", user="root")
+        tick(database)
+        current = database.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+        time.sleep(7)
+        tick(database)
+        assert database.sql("SELECT pg_walfile_name(pg_current_wal_lsn())") == current, "PostgreSQL has been mended"
+        rpo = json.loads(database.backup("status", "--json").output)["rpo"]
+        assert rpo >= 6, "what may be lost is told, and not what archive_timeout promises"
+        assert "checkpointer was woken" in database.good("wake")
+        database.wait(lambda: current in database.names("wal"), "it was archived", 15)
+        assert database.good("wake") == "", "once is enough"
+    finally:
+        database.sql("ALTER SYSTEM RESET archive_timeout")
+        database.shell(f"systemctl reload postgresql@{database.version}-main; systemctl start {timer}", user="root")
+
+
 def test_two_at_once_are_refused(database):
     with_lock = f"flock {REPOSITORY}/lock auditdb-backup backup full"
     done = database.call("sh", "-c", with_lock)
@@ -294,6 +330,7 @@ def test_a_backup_that_is_killed_does_not_count(database):
     assert database.backup("status").code == 0
 
 
+@pytest.mark.long
 def test_a_restore_that_is_killed_is_completed_by_the_next(database):
     last = tick(database)
     database.switch()
@@ -306,6 +343,7 @@ def test_a_restore_that_is_killed_is_completed_by_the_next(database):
     assert int(database.copy_sql("SELECT max(id) FROM ledger")) == last
 
 
+@pytest.mark.long
 def test_a_full_disk_ends_a_backup_and_a_restore(database):
     small = f"mount -t tmpfs -o size=20m,uid=$(id -u postgres),mode=0750 small {REPOSITORY}/work"
     before = database.names("backups")
@@ -358,6 +396,7 @@ def test_a_logical_backup_is_restored_by_postgresqls_own_programs(database):
     assert "CREATE ROLE postgres" in text
 
 
+@pytest.mark.long
 def test_expiry_says_what_would_go_and_then_removes_only_that(database):
     old = database.take("full")
     begin = newest(database, "full")["start_lsn"]
@@ -489,6 +528,7 @@ def test_the_second_place_gets_a_copy_and_says_when_it_was_changed(database):
     database.shell(f"rm -rf {place} {place}.kept")
 
 
+@pytest.mark.long
 def test_two_timelines_in_one_archive(database):
     """A copy that is promoted and archives: both timelines are whole, and each can be restored."""
     database.take("full")
@@ -540,13 +580,9 @@ def test_a_job_that_is_declared_no_more_goes(database, playbook):
     assert run.code == 0, run.output
     timers = database.shell("systemctl list-timers --all --no-legend 'postgresql-backup-*'", user="root")
     assert sorted(re.findall(r"postgresql-backup-main-(\w+)\.timer", timers)) == ["full", "offsite", "status"]
-    again = playbook(_own(database), "--limit", database.host.name)
+    again = playbook("auditdb.postgresql.backup", "--limit", database.host.name)
     assert again.code == 0, again.output
-    assert playbook(_own(database), "--limit", database.host.name).changed == 0, "and comes back"
-
-
-def _own(database):
-    return database.host.inventory.parent / "converge.yml"
+    assert playbook("auditdb.postgresql.backup", "--limit", database.host.name).changed == 0, "and comes back"
 
 
 def told(database, playbook, tmp_path, **options) -> tuple[int, dict]:

@@ -4,77 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from backup_host import REPOSITORY, SCENARIO
 
-PLAYBOOK = "auditdb.postgresql.restore_drill"
 EVIDENCE = SCENARIO / "inventory/.state/evidence/restore_drill"
 STATE = "/var/lib/auditdb-drill/main"
 CASE = {"name": "only", "source": "repository", "target": "latest"}
 
 
-class Drill:
-    """A database host, and drills on it."""
-
-    def __init__(self, name, database, playbook) -> None:
-        self.name, self.database, self.playbook = name, database, playbook
-
-    def run(self, *arguments, **given):
-        run = self.playbook(PLAYBOOK, "--limit", self.name, "-e", json.dumps(given), *arguments)
-        call = self.database.call
-        assert call("test", "-e", "/run/auditdb-drill/main", user="root").code == 1, "the key is gone"
-        assert self.database.shell(f"ls {STATE}/work", user="root").split() == ["DRILL"], "and so are the copies"
-        return run
-
-    def evidence(self) -> dict:
-        return json.loads(max(EVIDENCE.glob(f"{self.name}-main-*.json")).read_text())
-
-    def failed(self) -> set[str]:
-        return {each["name"] for each in self.evidence()["results"] if each["status"] != "ok"}
-
-    @contextmanager
-    def dropped_in(self, text: str):
-        """Change the drill's unit; it is as before after the block."""
-        place = "/etc/systemd/system/auditdb-drill-main.service.d"
-        write = f'mkdir -p {place}; echo "$TEXT" > {place}/test.conf; systemctl daemon-reload'
-        self.database.shell(write, user="root", TEXT=text)
-        try:
-            yield
-        finally:
-            self.database.shell(f"rm -r {place}; systemctl daemon-reload", user="root")
-
-
-@pytest.fixture
-def drill(request, database, playbook):
-    (name,) = (name for name in request.node.callspec.params.values() if isinstance(name, str) and "-" in name)
-    found = Drill(name, database, playbook)
-    database.wait(lambda: written(database) > 8, "heartbeats are written")
-    return found
-
-
-def written(database) -> int:
-    """Return the number of rows in the ledger."""
-    return int(database.sql("SELECT count(*) FROM restore_drill.heartbeat"))
-
-
-def archived(database) -> None:
-    """Have some heartbeats archived, and copied offsite."""
-    for _each in range(3):
-        time.sleep(1.5)
-        database.switch()
-    database.good("offsite")
-
-
-def verify(playbook, *arguments):
-    return playbook("auditdb.postgresql.verify_evidence", *arguments)
+def verify(playbook):
+    return playbook("auditdb.postgresql.verify_evidence")
 
 
 def test_a_drill_measures_proves_and_signs(drill):
     database = drill.database
-    archived(database)
+    drill.archived()
     before = database.sql("SELECT pg_postmaster_start_time(), timeline_id FROM pg_control_checkpoint()")
     assertions = [
         {"name": "the ledger", "database": "postgres", "query": "SELECT count(*) > 3 FROM restore_drill.heartbeat"}
@@ -107,7 +53,7 @@ def test_a_drill_measures_proves_and_signs(drill):
 
 
 def test_what_must_hold_and_does_not_makes_it_red(drill):
-    archived(drill.database)
+    drill.archived()
     time.sleep(2)
     run = drill.run(
         restore_drill_cases=[{**CASE, "rpo_budget": 1, "rto_budget": 1}],
@@ -124,9 +70,10 @@ def test_what_must_hold_and_does_not_makes_it_red(drill):
     assert str(drill.evidence()["declared_at"] // 1_000_000) not in success, "that was an earlier one"
 
 
+@pytest.mark.long
 def test_a_lost_row_is_seen(drill):
     """What the database acknowledged and the archive does not have."""
-    archived(drill.database)
+    drill.archived()
     script = f"""
 import glob, sys
 path = max(glob.glob("{STATE}/acknowledged/*"))
@@ -149,11 +96,12 @@ open(path, "w").writelines(changed)
         drill.database.shell(f"{back}; systemctl start {unit}", user="root")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["data", "wal", "key"])
 def test_damaged_backups_make_it_red(drill, fault):
     database = drill.database
     backup = [each["id"] for each in json.loads(database.good("list", "--json")) if each["kind"] == "full"][-1]
-    archived(database)
+    drill.archived()
     names = [name for name in database.names("wal") if len(name) == 24]
     if fault == "data":
         with database.flipped(f"{REPOSITORY}/backups/{backup}/data.tar.zst.age", 100_000):
@@ -197,12 +145,13 @@ def test_refused_before_anything_changes(drill):
     assert run.code == 0 and run.changed == 0, run.output
 
 
+@pytest.mark.long
 def test_the_ledger_goes_on_by_itself(drill):
     database = drill.database
     database.shell("pkill -9 -f 'auditdb-drill/[s]tart.py heartbeat'", user="root")
     database.shell(f"systemctl restart postgresql@{database.version}-main", user="root")
-    before = written(database)
-    database.wait(lambda: written(database) > before + 2, "it goes on")
+    before = drill.written()
+    database.wait(lambda: drill.written() > before + 2, "it goes on")
     rows = database.sql(
         "SELECT count(*), count(DISTINCT id), max(id) - min(id) + 1 FROM restore_drill.heartbeat"
     ).split()

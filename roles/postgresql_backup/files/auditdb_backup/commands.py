@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from . import clock, durable, job, metrics, proof, status
+from . import offsite as copies
 from . import recover as recovery
 from .backup import Backup
 from .canonical import canonical
@@ -32,6 +33,12 @@ def prepare(settings: Configuration, _engine: Engine, _arguments: Namespace) -> 
     repository = Repository(settings.repository)
     made = repository.create(settings.cluster, Server(settings).facts().system_identifier)
     print("made" if made else "is there")
+    return 0
+
+
+def adopt(settings: Configuration, _engine: Engine, _arguments: Namespace) -> int:
+    """Make the repository of the second place's copy, where there is none."""
+    print("made" if copies.adopt(settings) else "is there")
     return 0
 
 

@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--wait", type=int, default=0, help="seconds to wait for another run; %(default)s if not given")
     commands = top.add_subparsers(dest="command", required=True)
     commands.add_parser("prepare", help="make the repository")
+    commands.add_parser("adopt", help="make the repository of the second place's copy")
     push = commands.add_parser("push", help="archive a WAL file: archive_command. Any failure: exit code 1")
     push.add_argument("path", type=Path, help="its path: %%p")
     get = commands.add_parser("get", help="fetch a WAL file: restore_command. Not there: 1. Other failures: 126")
