@@ -122,6 +122,17 @@ def check_rows(result: Mapping[str, Any], *, managed: bool) -> list[Row]:
     return rows
 
 
+def backup_rows(told: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of postgresql_backup_info; none where nobody asked it."""
+    name = "WAL is archived, backups are taken, verified and on time"
+    if not told or told.get("skipped"):
+        return []
+    if told.get("installed") is False:
+        return [_row("backups", name, ["no backups are set up"], "run playbooks/backup.yml", "skipped")]
+    findings = _broken(told, "problems") or list(told["problems"])
+    return [_row("backups", name, findings, "see auditdb-backup status on the host")]
+
+
 def health_rows(found: Mapping[str, Any], managed: bool = True) -> list[Row]:
     """Return all rows from the results of the modules, by name: checks, migrations, partitions, roles, grants.
 
@@ -133,6 +144,7 @@ def health_rows(found: Mapping[str, Any], managed: bool = True) -> list[Row]:
         *partition_rows(found["partitions"]),
         *drift_row(found["roles"], "roles, memberships and passwords are as declared"),
         *drift_row(found["grants"], "everybody has the declared rights and no others"),
+        *backup_rows(found.get("backups", {})),
         *note_rows(found.get("notes", [])),
         *found.get("more", []),
     ]

@@ -26,6 +26,11 @@ options:
   configuration:
     description: Its configuration. That of O(cluster) when not given.
     type: path
+  missing:
+    description: Whether the module fails where no backups are set up, or returns RV(installed) alone.
+    type: str
+    choices: [fail, report]
+    default: fail
 attributes:
   check_mode:
     support: full
@@ -54,6 +59,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+installed:
+  description: Whether backups are set up. Where they are not, nothing else is returned.
+  returned: success
+  type: bool
 problems:
   description: What is wrong, each with its remedy; a job that is late, failed or never ran is among them.
   returned: success
@@ -162,6 +171,7 @@ engine:
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -194,9 +204,12 @@ def main() -> None:
             "cluster": {"type": "str", "default": "main"},
             "program": {"type": "path", "default": "/usr/local/bin/auditdb-backup"},
             "configuration": {"type": "path"},
+            "missing": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
         },
         supports_check_mode=True,
     )
+    if module.params["missing"] == "report" and not Path(module.params["program"]).exists():
+        module.exit_json(changed=False, installed=False)
     try:
         status, found = ask(module, "status"), ask(module, "list")
     except OSError as error:
@@ -205,7 +218,7 @@ def main() -> None:
         )
     backups = [shown(each) for each in found]
     told = {name: status[name] for name in STATUS}
-    module.exit_json(changed=False, backups=backups, chains=chains(backups), **told)
+    module.exit_json(changed=False, backups=backups, chains=chains(backups), installed=True, **told)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ ARCHIVER = Archiver(
     mode="on",
     command="/usr/local/bin/auditdb-backup push %p || exit 1",
     segment_bytes=16 << 20,
-    awake=True,
+    asleep=0,
 )
 
 
@@ -60,8 +60,8 @@ def test_an_idle_server_loses_nothing_more_with_time():
 
 
 def test_a_server_that_began_anew_may_lose_more_than_archive_timeout():
-    asleep = replace(WELL, newest_closed_at=NOW - timedelta(minutes=4), archiver=replace(ARCHIVER, awake=False))
-    assert status.rpo(asleep, 60) == 240
+    asleep = replace(WELL, newest_closed_at=NOW - timedelta(hours=4), archiver=replace(ARCHIVER, asleep=200))
+    assert status.rpo(asleep, 60) == 260, "and nothing for the hours in which it was down"
 
 
 def test_a_server_whose_archiver_is_behind_loses_all_since():

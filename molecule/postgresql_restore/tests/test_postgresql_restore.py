@@ -127,6 +127,15 @@ def test_in_its_place_with_the_old_data_aside_and_archiving_on_the_new_timeline(
     cluster.database.switch()
     assert cluster.restore(later, over=cluster.over).code == 0
     assert cluster.rows() == then == rows + 5
+    # And what came before all of it, from the backup that is the oldest, along three timelines.
+    oldest = json.loads(cluster.database.good("list", "--json"))[0]["id"]
+    before = {"time": target["time"]}
+    cluster.clean()
+    run = cluster.restore(before, postgresql_restore_backup=oldest)
+    assert run.code == 0, run.output
+    cluster.database.shell(f"cp -a {cluster.place} /var/lib/postgresql/copy")
+    cluster.database.recovered()
+    assert int(cluster.database.copy_sql("SELECT count(*) FROM ledger")) == rows
 
 
 @pytest.mark.parametrize("step", ["restore", "recover"])

@@ -55,7 +55,7 @@ def test_a_lost_site_comes_back_in_one_command(drill, playbook, tmp_path):
     run = playbook("auditdb.postgresql.database", "--limit", name)
     assert run.code == 0, run.output
     rows = f"SELECT i, md5(i::text) || repeat('x', 900) FROM generate_series(1, {BYTES // 960}) AS i"
-    database.host.sql(f"CREATE TABLE audit.filler AS {rows}", "audit_db")
+    database.host.sql(f"SET ROLE audit_owner; CREATE TABLE audit.filler AS {rows}", "audit_db")
     size = int(database.sql("SELECT pg_database_size('audit_db')"))
     assert size > BYTES * 0.95
     database.take("full")
@@ -66,6 +66,7 @@ def test_a_lost_site_comes_back_in_one_command(drill, playbook, tmp_path):
     subprocess.run(["docker", "rm", "--force", "--volumes", container], check=True, stdout=subprocess.DEVNULL)
     assert playbook(ROOT / "molecule/shared/create.yml").code == 0
     host = Host(name, SCENARIO / "inventory")
+    database.host.container = host.container
     subprocess.run(["docker", "cp", "-q", str(tmp_path / "offsite"), f"{host.container.name}:/srv/offsite"], check=True)
     # What is mounted there belongs to whom the mount says: here, to an account that the bare host does not have yet.
     host.run("chmod", "-R", "a+rX", "/srv/offsite")

@@ -31,9 +31,10 @@ SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()),
     extract(epoch FROM pg_catalog.now() - last_archived_time)::bigint,
     current_setting('archive_mode'), current_setting('archive_command'),
     (SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'),
-    coalesce((SELECT pg_catalog.pg_conf_load_time() > backend_start
-            OR pg_catalog.now() - backend_start > current_setting('checkpoint_timeout')::interval
-        FROM pg_catalog.pg_stat_activity WHERE backend_type = 'checkpointer'), false)
+    coalesce((SELECT extract(epoch FROM pg_catalog.now() - backend_start)::integer
+        FROM pg_catalog.pg_stat_activity WHERE backend_type = 'checkpointer'
+            AND pg_catalog.pg_conf_load_time() <= backend_start
+            AND pg_catalog.now() - backend_start <= current_setting('checkpoint_timeout')::interval), 0)
 FROM pg_catalog.pg_stat_archiver
 """
 # A checkpointer that began while the server still recovered, which is at each start, sleeps for a whole
@@ -73,8 +74,8 @@ class Archiver:
     mode: str
     command: str
     segment_bytes: int
-    awake: bool
-    """Whether segments are ended after archive_timeout: the checkpointer has been woken since it began."""
+    asleep: int
+    """Seconds since the server began in which no segment was ended after archive_timeout; 0 once it is."""
 
 
 class Server:

@@ -53,17 +53,17 @@ def rpo(observed: Observed, archive_timeout: int) -> int | None:
 
     Everything that was committed before the newest archived segment was closed is safe. Where the server writes the
     very next segment, it has not closed one for want of anything to keep: it never waits longer than archive_timeout,
-    once its checkpointer is awake.
+    once its checkpointer is awake. While it was down, nothing was committed.
     """
     if observed.newest_closed_at is None or observed.wal.newest is None:
         return None
     seconds = max(0, int((observed.at - observed.newest_closed_at).total_seconds()))
-    if observed.archiver is None or not archive_timeout or not observed.archiver.awake:
+    if observed.archiver is None or not archive_timeout:
         return seconds
     newest = segment(observed.wal.newest, observed.archiver.segment_bytes)
     current = segment(observed.archiver.current, observed.archiver.segment_bytes)
     next_one = newest and current and current.timeline == newest.timeline and current.number <= newest.number + 1
-    return min(seconds, archive_timeout) if next_one else seconds
+    return min(seconds, archive_timeout + observed.archiver.asleep) if next_one else seconds
 
 
 def problems(settings: Configuration, observed: Observed) -> list[str]:
