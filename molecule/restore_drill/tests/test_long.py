@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 
@@ -70,12 +71,13 @@ def test_a_lost_site_comes_back_in_one_command(drill, playbook, tmp_path):
     subprocess.run(["docker", "cp", "-q", str(tmp_path / "offsite"), f"{host.container.name}:/srv/offsite"], check=True)
     # What is mounted there belongs to whom the mount says: here, to an account that the bare host does not have yet.
     host.run("chmod", "-R", "a+rX", "/srv/offsite")
-    given = {
-        "postgresql_restore_over": f"{database.version}/main",
-        "postgresql_restore_identity": str(SCENARIO / "inventory/.state/backup/escrow.key"),
-    }
+    # As docs/disaster-recovery.md has it.
+    (command,) = re.findall(r"```sh recovery\n(.*)\n```", (ROOT / "docs/disaster-recovery.md").read_text())
+    command = command.replace("17/main", f"{database.version}/main")
+    command = command.replace("/media/escrow.key", str(SCENARIO / "inventory/.state/backup/escrow.key"))
+    words = command.split()[command.split().index("playbooks/site_recovery.yml") + 1 :]
     begun = time.monotonic()
-    run = playbook("auditdb.postgresql.site_recovery", "--limit", name, "-e", json.dumps(given))
+    run = playbook(ROOT / "playbooks/site_recovery.yml", "--limit", name, *words)
     seconds = time.monotonic() - begun
     assert run.code == 0, run.output
     print(f"PostgreSQL {database.version}: {size / BYTES:.2f} GiB back and healthy after {seconds:.0f} s")
