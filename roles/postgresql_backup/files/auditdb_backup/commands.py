@@ -12,7 +12,8 @@ from argparse import Namespace
 from datetime import datetime
 from pathlib import Path
 
-from . import clock, durable, job, metrics, proof, status
+from . import clock, durable, job, metrics, proof, scratch, status
+from . import extract as extraction
 from . import offsite as copies
 from . import recover as recovery
 from .backup import Backup
@@ -109,21 +110,42 @@ def expire(settings: Configuration, engine: Engine, arguments: Namespace) -> int
 
 def restore(settings: Configuration, engine: Engine, arguments: Namespace) -> int:
     """Restore into an empty directory."""
-    target = Target(
-        time=arguments.target_time,
-        lsn=arguments.target_lsn,
-        xid=arguments.target_xid,
-        name=arguments.target_name,
-        immediate=arguments.target_immediate,
-        timeline=arguments.timeline,
-        action=arguments.target_action,
-    )
+    target = _target(arguments, arguments.target_action)
     request = Request(arguments.to.absolute(), arguments.identity.absolute(), arguments.backup, target)
     if arguments.check:
         print(canonical({"backups": list(engine.check_restore(request))}).decode())
         return 0
     done = engine.restore(request)
     print(canonical({"backups": list(done.backups), "milliseconds": dict(done.milliseconds)}).decode())
+    return 0
+
+
+def _target(arguments: Namespace, action: str) -> Target:
+    return Target(
+        time=arguments.target_time,
+        lsn=arguments.target_lsn,
+        xid=arguments.target_xid,
+        name=arguments.target_name,
+        immediate=arguments.target_immediate,
+        timeline=arguments.timeline,
+        action=action,
+    )
+
+
+def extract(settings: Configuration, engine: Engine, arguments: Namespace) -> int:
+    """Restore a database or a table beside the live one; exchange the two where that is asked for."""
+    place = arguments.scratch.absolute()
+    target = _target(arguments, "promote")
+    request = Request(place / scratch.DATA, arguments.identity.absolute(), arguments.backup, target)
+    wanted = extraction.wanted(arguments.database, arguments.table, arguments.name, arguments.over)
+    work = extraction.Extraction(settings, engine, request, wanted)
+    print(canonical(work.plan() if arguments.check else work.run(arguments.seconds)).decode())
+    return 0
+
+
+def discard(settings: Configuration, _engine: Engine, arguments: Namespace) -> int:
+    """Stop and remove what a killed extract has left."""
+    scratch.discard(settings, arguments.scratch.absolute())
     return 0
 
 

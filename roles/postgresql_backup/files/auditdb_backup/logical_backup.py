@@ -7,13 +7,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from . import backup, clock
+from . import backup, clock, contents
 from .backup import Artefact, Backup
 from .base_backup import publish
+from .canonical import canonical
 from .configuration import Configuration
 from .errors import BackupError
 from .packing import pack_stream
@@ -22,6 +24,11 @@ from .processes import pipeline, run
 from .repository import Repository
 
 GLOBALS = "globals.sql.zst.age"
+
+
+def file_name(database: str, kind: str) -> str:
+    """Return the name of the database's artefact of this kind: dump, sql or rows."""
+    return f"{quote(database, safe='').replace('.', '%2E')}.{kind}.zst.age"
 
 
 def take(settings: Configuration) -> Backup:
@@ -67,7 +74,6 @@ def take(settings: Configuration) -> Backup:
 
 
 def _dump_database(settings: Configuration, server: Server, database: str, place: Path) -> list[Artefact]:
-    name = quote(database, safe="").replace(".", "%2E")
     with server.connect(database) as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         cursor.execute("SELECT pg_catalog.pg_export_snapshot()")
@@ -78,15 +84,18 @@ def _dump_database(settings: Configuration, server: Server, database: str, place
             f"--snapshot={snapshot}",
             f"--dbname=dbname='{database.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'",
         ]
-        custom = place / f"{name}.dump"
+        custom = place / "dump"
         run([*argv, "--format=custom", "--compress=0", f"--file={custom}"])
-        plain = _dump(settings, [*argv, "--format=plain"], place / f"{name}.sql.zst.age")
+        plain = _dump(settings, [*argv, "--format=plain"], place / file_name(database, "sql"))
+        # Of the same snapshot: what a test restore has to find.
+        rows = io.BytesIO(canonical(contents.rows(cursor)))
+        counted = pack_stream(settings, rows, place / file_name(database, "rows"))
     # Read to its end, as a restore would: what cannot be read is no backup.
     run([str(settings.bin / "pg_restore"), "--file=/dev/null", str(custom)])
     with custom.open("rb") as source:
-        packed = pack_stream(settings, source, place / f"{name}.dump.zst.age")
+        packed = pack_stream(settings, source, place / file_name(database, "dump"))
     custom.unlink()
-    return [packed, plain]
+    return [packed, plain, counted]
 
 
 def _dump(settings: Configuration, argv: Sequence[str], target: Path) -> Artefact:

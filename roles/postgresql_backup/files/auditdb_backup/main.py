@@ -55,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     recover = commands.add_parser("recover", help="bring a restored directory to its target, alone, and stop it")
     recover.add_argument("--to", type=Path, required=True, help="the restored directory")
     recover.add_argument("--seconds", type=int, default=86400, help="how long it may take; %(default)s if not given")
+    _add_extract(commands.add_parser("extract", help="restore a database or a table beside the live one"))
+    discard = commands.add_parser("discard", help="stop and remove what a killed extract has left")
+    discard.add_argument("--scratch", type=Path, required=True, help="the directory that was given to it")
     commands.add_parser("offsite", help="copy what the second place does not have")
     commands.add_parser("wake", help="have archive_timeout count at once after a start of the server")
     status = commands.add_parser("status", help="how the backups are. Problems: exit code 3")
@@ -65,6 +68,23 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_restore(restore: argparse.ArgumentParser) -> None:
     restore.add_argument("--to", type=Path, required=True, help="an empty directory")
+    _add_source(restore)
+    restore.add_argument("--target-action", choices=["promote", "pause", "shutdown"], default="promote")
+
+
+def _add_extract(extract: argparse.ArgumentParser) -> None:
+    extract.add_argument("--scratch", type=Path, required=True, help="a directory for the scratch instance")
+    extract.add_argument("--database", required=True, help="the database that is wanted, or holds the table")
+    extract.add_argument("--table", default="", help="a table or partition, as SCHEMA.TABLE; the whole database if not")
+    extract.add_argument("--as", dest="name", default="", help="name of the new database, or of the table's new schema")
+    extract.add_argument(
+        "--over", default="", help="exchange: the live database, or DATABASE:SCHEMA.TABLE, by its name"
+    )
+    extract.add_argument("--seconds", type=int, default=86400, help="how long recovery may take; %(default)s if not")
+    _add_source(extract)
+
+
+def _add_source(restore: argparse.ArgumentParser) -> None:
     restore.add_argument("--identity", type=Path, required=True, help="file with the private key")
     restore.add_argument("--check", action="store_true", help="only say which backups would be used")
     restore.add_argument("--backup", help="its id; the newest before the target if not given")
@@ -75,7 +95,6 @@ def _add_restore(restore: argparse.ArgumentParser) -> None:
     target.add_argument("--target-name", help="a named restore point")
     target.add_argument("--target-immediate", action="store_true", help="as soon as the backup is consistent")
     restore.add_argument("--timeline", default="latest", help="latest, current or a number; %(default)s if not given")
-    restore.add_argument("--target-action", choices=["promote", "pause", "shutdown"], default="promote")
 
 
 COMMANDS = {"prepare": "prepare", "list": "show", "status": "look"}

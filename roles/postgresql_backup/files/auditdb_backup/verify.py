@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import proof, wal_archive
+from . import proof, scratch, wal_archive
 from .backup import DAMAGED, Backup
 from .base_backup import DATA
 from .chains import broken, build, needs
@@ -41,7 +41,8 @@ def verify(
             known = proof.read(repository, name)
             try:
                 _verify_one(settings, backups, each, identity)
-                proof.write(repository, name, proof.passed(known))
+                restored = identity is not None and isinstance(each, Backup) and each.kind == "logical"
+                proof.write(repository, name, proof.passed(known, restored=restored))
             except BackupError as error:
                 proof.write(repository, name, proof.failed(known, error.message))
                 findings.append(Finding(name, str(error)))
@@ -87,6 +88,9 @@ def _decrypt(settings: Configuration, directory: Path, each: Backup, identity: P
                 found = unseal(source, nothing, identity)
             if found.plain_sha256 != artefact.plain_sha256:
                 raise BackupError(f"backup {each.id}: {artefact.name} is not what was stored", DAMAGED)
+    if each.kind == "logical":
+        with tempfile.TemporaryDirectory(dir=settings.repository / "work") as place:
+            scratch.prove(settings, each, Path(place), identity)
 
 
 def _verify_wal(repository: Repository, identity: Path | None) -> list[Finding]:
