@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is in a database: rows and digests of its tables, how many constraints, indexes and grants, and its definition."""
+"""What is in a database: rows and digests of its tables, constraints, indexes, grants, and its definition."""
 
 from __future__ import annotations
 

@@ -46,7 +46,8 @@ WHERE contype = 'f' AND conparentid = 0 AND conrelid = to_regclass(%s)
 TREE = """
 SELECT c.oid, n.nspname, c.relname FROM pg_catalog.pg_class AS c
 JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.oid = to_regclass(%(table)s) OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(to_regclass(%(table)s)))
+WHERE c.oid = to_regclass(%(table)s)
+    OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(to_regclass(%(table)s)))
 """
 PARENT = """
 SELECT i.inhparent::regclass::text, pg_get_expr(c.relpartbound, c.oid)
@@ -137,9 +138,8 @@ class Place:
 
     def _exchange_table(self, aside: str) -> str:
         with self.server.connect(self.database) as cursor:
-            cursor.execute(TREE, {"table": self.table})
-            live = cursor.fetchall()
-            (own,) = [(schema, name) for _oid, schema, name in live if _quoted(schema, name) == self.table] or [None]
+            live = tree(cursor, self.table)
+            own = next(((schema, name) for _oid, schema, name in live if _quoted(schema, name) == self.table), None)
             if own is None:
                 raise BackupError(
                     f"there is no {self.table} to exchange", "move the restored one: ALTER TABLE SET SCHEMA"
@@ -160,11 +160,8 @@ class Place:
             for parent, _bound in parents:
                 cursor.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(sql.SQL(parent), here))
             cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(aside)))
-            for _oid, schema, name in live:
-                _move(cursor, (schema, name), aside)
-            cursor.execute(TREE, {"table": _quoted(self.name, own[1])})
-            for _oid, schema, name in cursor.fetchall():
-                _move(cursor, (schema, name), own[0])
+            move(cursor, live, aside)
+            move(cursor, tree(cursor, _quoted(self.name, own[1])), own[0])
             for name, text in foreign:
                 add = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}")
                 cursor.execute(add.format(here, sql.Identifier(name), sql.SQL(text)))
@@ -184,5 +181,15 @@ def _comment(cursor: Any, schema: str, text: str) -> None:
     cursor.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), sql.Literal(text)))
 
 
-def _move(cursor: Any, table: tuple[str, str], schema: str) -> None:
-    cursor.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(sql.Identifier(*table), sql.Identifier(schema)))
+def tree(cursor: Any, table: str) -> list[tuple[int, str, str]]:
+    """Return the table and its partitions, each with oid, schema and name; nothing where there is no such table."""
+    cursor.execute(TREE, {"table": table})
+    found: list[tuple[int, str, str]] = cursor.fetchall()
+    return found
+
+
+def move(cursor: Any, tables: list[tuple[int, str, str]], schema: str) -> None:
+    """Move tables, with all that they own, into the schema."""
+    for _oid, old, name in tables:
+        query = sql.SQL("ALTER TABLE {} SET SCHEMA {}")
+        cursor.execute(query.format(sql.Identifier(old, name), sql.Identifier(schema)))

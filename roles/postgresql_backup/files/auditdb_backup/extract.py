@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One database, table or partition of a moment, out of a scratch instance, beside the live one; on demand, in its place.
+"""One database, table or partition of a moment beside the live one; on demand, in its place.
 
-Nothing live is written over. What is loaded has a name of its own until it is whole, and a mark of the request that made it.
+Nothing live is written over. What is loaded has another name until it is whole, and a mark of its request.
 """
 
 from __future__ import annotations
@@ -26,10 +26,6 @@ from .postgres import Server
 from .processes import pipeline, run
 
 NAME_BYTES = 63
-TREE = """
-SELECT n.nspname, c.relname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-WHERE c.oid = to_regclass(%(table)s) OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree(to_regclass(%(table)s)))
-"""
 PARENT = "SELECT inhparent::regclass::text FROM pg_catalog.pg_inherits WHERE inhrelid = to_regclass(%(table)s)"
 REFERENCES = """
 SELECT conname FROM pg_catalog.pg_constraint
@@ -102,12 +98,9 @@ class Extraction:
         """Return what would be done; raise BackupError where it would be refused. Nothing is changed."""
         logical = self._logical()
         backups = [logical.id] if logical else list(self._engine.check_restore(self._request))
-        return {
-            "backups": backups,
-            "name": self._wanted.name,
-            "state": self._place.state(),
-            "exchange": self._wanted.over,
-        }
+        state = self._place.state()
+        todo = state == exchange.ABSENT or (self._wanted.over and state == exchange.BESIDE)
+        return {"backups": backups, "name": self._wanted.name, "state": state, "todo": todo}
 
     def run(self, seconds: int) -> dict[str, Any]:
         """Restore, compare, and exchange where that is asked for; return what was compared."""
@@ -165,8 +158,7 @@ class Extraction:
     def _set_apart(self, cursor: Any) -> None:
         """Move the table and its partitions, in the scratch instance, into a schema that is dumped as a whole."""
         table = {"table": self._full()}
-        cursor.execute(TREE, table)
-        tree = cursor.fetchall()
+        tree = exchange.tree(cursor, self._full())
         if not tree:
             raise BackupError(
                 f"there was no table {self._full()} in {self._wanted.database} then", "see its name, and the target"
@@ -183,8 +175,7 @@ class Extraction:
         cursor.execute(REFERENCES, table)
         for (constraint,) in cursor.fetchall():
             cursor.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(own, sql.Identifier(constraint)))
-        for each in tree:
-            cursor.execute(sql.SQL("ALTER TABLE {} SET SCHEMA {}").format(sql.Identifier(*each), schema))
+        exchange.move(cursor, tree, self._wanted.name)
 
     def _copy(self, source: Configuration, dump: list[str], restore: list[str]) -> None:
         tools = self._settings.bin
