@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from backup_host import KEY, REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[3]
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs/restoring.md"
 MOMENT = """to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 PLAYBOOK = "auditdb.postgresql.restore_logical"
 SCRATCH = "/var/lib/postgresql/main.scratch"
@@ -159,11 +159,12 @@ def test_bad_input_is_refused_and_nothing_changes(shop):
     assert shop.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'restored'") == "0"
 
 
-@pytest.mark.parametrize("step", ["pg_verifybackup", "[p]g_restore .*--create", "[p]g_dump .*--schema-only"])
+@pytest.mark.parametrize("step", ["[p]g_verifybackup", "[p]g_restore .*--create", "[p]g_dump .*--schema-only"])
 def test_killed_anywhere_the_next_run_completes(shop, step):
     target = shop.target()
+    program = "auditdb-backup/[s]tart.py .* extract --scratch"
     killer = f"""for n in $(seq 2400); do
-        pgrep -f '{step}' && pkill -9 -f 'auditdb-backup/[s]tart.py .* extract --scratch' && exit 0; sleep 0.01; done; exit 1"""
+        pgrep -f '{step}' && pkill -9 -f '{program}' && exit 0; sleep 0.01; done; exit 1"""
     shop.database.host.container.exec_run(["bash", "-c", killer], detach=True)
     run = shop.restore(target=target, over="shop")
     assert run.code != 0, "it was killed"
@@ -179,8 +180,7 @@ def test_a_logical_backup_is_restored_to_prove_it(shop):
 
 
 def blocks() -> list[str]:
-    text = (ROOT / "docs/restoring.md").read_text()
-    return re.findall(r"```console\n(.+?)```", text, re.DOTALL)
+    return re.findall(r"```console\n(.+?)```", DOCUMENT.read_text(), re.DOTALL)
 
 
 def test_each_command_of_the_document(shop):
@@ -196,13 +196,12 @@ def test_each_command_of_the_document(shop):
         if line.startswith("$ ")
     ]
     assert len(commands) > 8
+    stop = f"test ! -e restore/data/postmaster.pid || {shop.database.bin}/pg_ctl -D restore/data -m immediate stop"
     try:
-        shop.database.shell("export PATH=$PATH:" + shop.database.bin + "\ncd\n" + "\n".join(commands))
+        shop.database.shell(f"export PATH=$PATH:{shop.database.bin}; cd\n" + "\n".join(commands))
         for found in ("audit_db_custom", "audit_db_plain", "audit_db_sealed"):
             assert shop.rows(found) == ROWS
     finally:
-        shop.database.shell(
-            "pg_ctl() { " + shop.database.bin + '/pg_ctl "$@"; }; pg_ctl -D restore/data stop || true; rm -rf restore'
-        )
+        shop.database.shell(f"cd; {stop}; rm -rf restore")
         for left in ("audit_db", "audit_db_custom", "audit_db_plain", "audit_db_sealed"):
             shop.database.sql(f"DROP DATABASE IF EXISTS {left} WITH (FORCE)")
