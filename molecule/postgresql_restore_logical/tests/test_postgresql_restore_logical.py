@@ -29,6 +29,21 @@ INSERT INTO shop.customer VALUES (1, 'a'), (2, 'b');
 INSERT INTO shop.sale (at, customer) SELECT date '2026-01-01' + n, 1 + n % 2 FROM generate_series(0, 57) AS n;
 """
 ROWS = 58
+FORGE = """
+import dataclasses, io, sys
+from pathlib import Path
+sys.path.insert(0, "/usr/local/lib/auditdb-backup")
+from auditdb_backup import backup, packing
+from auditdb_backup.configuration import Configuration
+settings = Configuration.read(Path("/etc/auditdb-backup/main.json"))
+place = settings.repository / "backups" / sys.argv[1]
+path = place / "shop.rows.zst.age"
+path.unlink()
+forged = packing.pack_stream(settings, io.BytesIO(b'{"shop.sale_2026_01": 32}'), path)
+found = backup.load(place)
+artefacts = tuple(forged if each.name == path.name else each for each in found.artefacts)
+dataclasses.replace(found, artefacts=artefacts).write(place)
+"""
 
 
 class Shop:
@@ -177,6 +192,13 @@ def test_a_logical_backup_is_restored_to_prove_it(shop):
     name = shop.database.take("logical")
     shop.database.good("verify", name, "--identity", KEY)
     assert json.loads(shop.database.shell(f"cat {REPOSITORY}/proofs/{name}.json"))["restored_at"]
+    # Whole files, and yet not the rows that were counted: nothing but a restore finds that.
+    shop.database.shell('python3 -B -c "$FORGE" ' + name, FORGE=FORGE)
+    shop.database.good("verify", name)
+    done = shop.database.backup("verify", name, "--identity", KEY)
+    assert done.code == 1 and "rows shop.sale_2026_01: 32 expected, 31 found" in done.output, done.output
+    assert shop.database.names("work") == []
+    shop.database.shell(f"rm -r {REPOSITORY}/backups/{name} {REPOSITORY}/proofs/{name}.json")
 
 
 def blocks() -> list[str]:

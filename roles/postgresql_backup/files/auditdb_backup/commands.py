@@ -139,13 +139,19 @@ def extract(settings: Configuration, engine: Engine, arguments: Namespace) -> in
     request = Request(place / scratch.DATA, arguments.identity.absolute(), arguments.backup, target)
     wanted = extraction.wanted(arguments.database, arguments.table, arguments.name, arguments.over)
     work = extraction.Extraction(settings, engine, request, wanted)
-    print(canonical(work.plan() if arguments.check else work.run(arguments.seconds)).decode())
+    if arguments.check:
+        print(canonical(work.plan()).decode())
+        return 0
+    with scratch.held(place):
+        print(canonical(work.run(arguments.seconds)).decode())
     return 0
 
 
 def discard(settings: Configuration, _engine: Engine, arguments: Namespace) -> int:
     """Stop and remove what a killed extract has left."""
-    scratch.discard(settings, arguments.scratch.absolute())
+    place = arguments.scratch.absolute()
+    with scratch.held(place):
+        scratch.discard(settings, place)
     return 0
 
 

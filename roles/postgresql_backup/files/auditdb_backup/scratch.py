@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +31,22 @@ from .repository import Repository
 
 DATA = "data"
 SECONDS = 600
+
+
+@contextlib.contextmanager
+def held(place: Path) -> Iterator[None]:
+    """Hold the directory; raise BackupError where another run works in it."""
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BackupError(f"{place}: {error.strerror}", "make it a directory that is yours alone") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise BackupError(f"another run works in {place}", "wait for it to end") from None
+    finally:
+        os.close(descriptor)
 
 
 def discard(settings: Configuration, place: Path) -> None:
