@@ -64,6 +64,11 @@ class Shop:
             assert self.database.call("pgrep", "-f", f"[p]ostgres -D {SCRATCH}", user="root").code == 1
         return run
 
+    def extract(self, *arguments):
+        """Run the program as the role does."""
+        own = ["--scratch", SCRATCH, "--identity", KEY, "--database=shop"]
+        return self.database.backup("extract", *own, *arguments)
+
     def good(self, *arguments, **given):
         run = self.restore(*arguments, **given)
         assert run.code == 0, run.output
@@ -91,8 +96,7 @@ class Shop:
 
 @pytest.fixture
 def shop(request, database, playbook):
-    (name,) = (name for name in request.node.callspec.params.values() if isinstance(name, str) and "-" in name)
-    found = Shop(name, database, playbook)
+    found = Shop(request.node.callspec.params["database"], database, playbook)
     clean(found)
     database.sql("CREATE DATABASE shop")
     found.sql(SCHEMA)
@@ -153,23 +157,25 @@ def test_out_of_a_logical_backup(shop):
     assert shop.rows("shop_restored") == ROWS
     shop.good(backup=name, table="shop.sale_2026_02")
     assert shop.rows(table="restored.sale_2026_02") == ROWS - 31
-    shop.refused("has no database nowhere", backup=name, database="nowhere")
-    shop.refused("there is a target", backup=name, target={"lsn": "0/1"})
+    for said, given in (("has no database other", "--database=other"), ("there is a target", "--target-lsn=0/1")):
+        done = shop.extract("--check", f"--backup={name}", given)
+        assert done.code == 1 and said in done.output, done.output
 
 
 def test_bad_input_is_refused_and_nothing_changes(shop):
+    shop.database.switch()
     for said, given in (
-        ("is in the future", {"target": {"time": "2999-01-01T00:00:00Z"}}),
-        ("targets from 20", {"target": {"time": "2020-01-01T00:00:00Z"}}),
-        ("cannot be restored", {"backup": "20200101T000000Z-full"}),
-        ("give the schema too", {"table": "sale"}),
-        ("which is the live one", {"name": "shop"}),
-        ("what is restored is shop", {"over": "audit_db"}),
-        ("give one of time, lsn", {"target": {"moment": "now"}}),
-        ("there was no database nowhere", {"database": "nowhere"}),
-        ("there was no table", {"table": "shop.nothing"}),
+        ("is in the future", ["--target-time=2999-01-01T00:00:00Z"]),
+        ("targets from 20", ["--target-time=2020-01-01T00:00:00Z"]),
+        ("cannot be restored", ["--backup=20200101T000000Z-full"]),
+        ("give the schema too", ["--table=sale"]),
+        ("which is the live one", ["--as=shop"]),
+        ("what is restored is shop", ["--over=audit_db"]),
     ):
-        shop.refused(said, **given)
+        done = shop.extract("--check", *given)
+        assert done.code == 1 and said in done.output and "Remedy" in done.output, done.output
+    shop.refused("give one of time, lsn", target={"moment": "now"})
+    shop.refused("there was no table", table="shop.nothing")
     assert shop.databases() == ["shop"] and shop.rows() == ROWS
     assert shop.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'restored'") == "0"
 
@@ -181,8 +187,9 @@ def test_killed_anywhere_the_next_run_completes(shop, step):
     killer = f"""for n in $(seq 2400); do
         pgrep -f '{step}' && pkill -9 -f '{program}' && exit 0; sleep 0.01; done; exit 1"""
     shop.database.host.container.exec_run(["bash", "-c", killer], detach=True)
-    run = shop.restore(target=target, over="shop")
-    assert run.code != 0, "it was killed"
+    shop.database.shell(f"install -d -o postgres -m 0700 {SCRATCH}", user="root")
+    done = shop.extract(f"--target-time={target['time']}", "--over=shop")
+    assert done.code != 0, "it was killed"
     assert shop.rows() == ROWS // 2 and "shop_restored" not in shop.databases()
     shop.good(target=target, over="shop")
     assert shop.rows() == ROWS and len(shop.databases()) == 2

@@ -112,7 +112,7 @@ class Place:
 
     def exchange(self) -> str:
         """Put it in the place of the live one, in one transaction; return under which name the live one is kept."""
-        stamp = f"{clock.now():%Y%m%dT%H%M%SZ}"
+        stamp = f"{clock.now():%Y%m%d_%H%M%S}"
         if self.table:
             return self._exchange_table(f"before_{stamp}")
         aside = f"{self.database.encode()[:40].decode(errors='ignore')}_before_{stamp}"

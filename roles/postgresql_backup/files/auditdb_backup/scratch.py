@@ -68,7 +68,8 @@ def of_moment(settings: Configuration, engine: Engine, request: Request, seconds
     try:
         engine.restore(request)
         recover.recover(settings, request.directory, seconds)
-        with recover.running(settings, request.directory, time.monotonic() + seconds) as (_connection, socket):
+        with recover.running(settings, request.directory, time.monotonic() + seconds) as (connection, socket):
+            connection.close()  # or the database that it is to could not be renamed
             yield replace(settings, host=str(socket), port=recover.PORT)
     finally:
         discard(settings, place)
@@ -84,7 +85,8 @@ def of_dump(
     try:
         argv = [str(settings.bin / "initdb"), f"--pgdata={data}", f"--username={settings.user}", "--no-sync"]
         run([*argv, "--encoding=UTF8", "--locale=C.UTF-8", "--auth=peer"])
-        with recover.running(settings, data, time.monotonic() + SECONDS) as (_connection, socket):
+        with recover.running(settings, data, time.monotonic() + SECONDS) as (connection, socket):
+            connection.close()  # or the database that it is to could not be made anew
             found = replace(settings, host=str(socket), port=recover.PORT)
             _load_globals(found, backup, place, identity)
             for database in databases:
