@@ -183,7 +183,7 @@ def test_bad_input_is_refused_and_nothing_changes(shop):
 @pytest.mark.parametrize("step", ["[p]g_verifybackup", "[p]g_restore .*--create", "[p]g_dump .*--schema-only"])
 def test_killed_anywhere_the_next_run_completes(shop, step):
     target = shop.target()
-    program = "auditdb-backup/[s]tart.py .* extract --scratch"
+    program = "auditdb-backup/[s]tart.py.* extract --scratch"
     killer = f"""for n in $(seq 2400); do
         pgrep -f '{step}' && pkill -9 -f '{program}' && exit 0; sleep 0.01; done; exit 1"""
     shop.database.host.container.exec_run(["bash", "-c", killer], detach=True)
