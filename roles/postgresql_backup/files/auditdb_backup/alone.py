@@ -88,6 +88,14 @@ def configuration_of(settings: Configuration) -> Path:
     return Path("/etc/postgresql") / settings.bin.parent.name / settings.cluster / "postgresql.conf"
 
 
+def stop(settings: Configuration, directory: Path) -> None:
+    """Stop at once what still runs in the directory, such as the server of a run that was killed."""
+    if (directory / "postmaster.pid").exists():
+        argv = [str(settings.bin / "pg_ctl"), "stop", "-D", str(directory), "-m", "immediate", "-s"]
+        subprocess.run(argv, check=False, env=ENVIRONMENT)
+        (directory / "postmaster.pid").unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def running(
     settings: Configuration, directory: Path, seconds: float, configuration: Path, more: Mapping[str, str]
@@ -95,9 +103,7 @@ def running(
     """Run the directory's server until the block ends, which begins once it has recovered and accepts writes."""
     deadline = time.monotonic() + seconds
     program = settings.bin / "pg_ctl"
-    if (directory / "postmaster.pid").exists():  # of a run that was killed
-        subprocess.run([program, "stop", "-D", directory, "-m", "immediate", "-s"], check=False, env=ENVIRONMENT)
-        (directory / "postmaster.pid").unlink(missing_ok=True)
+    stop(settings, directory)
     place = Path(tempfile.mkdtemp(prefix="auditdb-alone-"))
     server = Server(place, settings.user, place / "log")
     options = {
@@ -117,8 +123,7 @@ def running(
         yield server
         run([str(program), "stop", "-D", str(directory), "-m", "fast", "-w", "-t", "600", "-s"])
     finally:
-        if (directory / "postmaster.pid").exists():
-            subprocess.run([program, "stop", "-D", directory, "-m", "immediate", "-s"], check=False, env=ENVIRONMENT)
+        stop(settings, directory)
         shutil.rmtree(place, ignore_errors=True)
 
 

@@ -12,12 +12,11 @@ import io
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import contents, recover
+from . import alone, contents, recover
 from .backup import DAMAGED, Backup
 from .configuration import Configuration
 from .encryption import unseal
@@ -51,7 +50,7 @@ def held(place: Path) -> Iterator[None]:
 
 def discard(settings: Configuration, place: Path) -> None:
     """Stop what runs there, and remove all that a scratch instance is made of."""
-    recover.stop(settings, place / DATA)
+    alone.stop(settings, place / DATA)
     for name in (DATA, f"{DATA}.restoring", "dump", "sql"):
         path = place / name
         if path.is_dir():
@@ -68,9 +67,8 @@ def of_moment(settings: Configuration, engine: Engine, request: Request, seconds
     try:
         engine.restore(request)
         recover.recover(settings, request.directory, seconds)
-        with recover.running(settings, request.directory, time.monotonic() + seconds) as (connection, socket):
-            connection.close()  # or the database that it is to could not be renamed
-            yield replace(settings, host=str(socket), port=recover.PORT)
+        with alone.running(settings, request.directory, seconds, alone.configuration_of(settings), {}) as server:
+            yield replace(settings, host=str(server.socket), port=alone.PORT)
     finally:
         discard(settings, place)
 
@@ -85,9 +83,8 @@ def of_dump(
     try:
         argv = [str(settings.bin / "initdb"), f"--pgdata={data}", f"--username={settings.user}", "--no-sync"]
         run([*argv, "--encoding=UTF8", "--locale=C.UTF-8", "--auth=peer"])
-        with recover.running(settings, data, time.monotonic() + SECONDS) as (connection, socket):
-            connection.close()  # or the database that it is to could not be made anew
-            found = replace(settings, host=str(socket), port=recover.PORT)
+        with alone.running(settings, data, SECONDS, alone.configuration_of(settings), {}) as server:
+            found = replace(settings, host=str(server.socket), port=alone.PORT)
             _load_globals(found, backup, place, identity)
             for database in databases:
                 _load(found, backup, database, place, identity)
