@@ -151,7 +151,10 @@ def test_a_program_that_was_killed_leaves_the_cluster_alone_and_is_gone_on_with(
     assert run.code == 0 and cluster.rows() == rows, run.output
 
 
-@pytest.mark.parametrize("step", ["stopped", "moved aside", "put there", "started"])
+@pytest.mark.parametrize(
+    "step",
+    ["moved aside", *(pytest.param(step, marks=pytest.mark.long) for step in ("stopped", "put there", "started"))],
+)
 def test_stopped_at_any_step_of_the_exchange_the_next_run_goes_on(cluster, step):
     target, rows = ready(cluster)
     assert cluster.restore(target).code == 0
