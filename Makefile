@@ -77,6 +77,7 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	$(call step,Long proofs,pytest -q -n 2 --dist loadgroup tests/long)
 	$(call step,Backups: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup)
 	$(call step,Restores: all of it,AUDITDB_LONG=1 molecule test -s postgresql_restore)
+	$(call step,Restores of less than a cluster: all of it,AUDITDB_LONG=1 molecule test -s postgresql_restore_logical)
 	$(call step,Restore drills: all of it,AUDITDB_LONG=1 molecule test -s restore_drill)
 
 .PHONY: lint

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+from auditdb_backup.alone import PREFIX, stop
 from auditdb_backup.contents import dbname, differences, pattern, redefined
 from auditdb_backup.errors import BackupError
 from auditdb_backup.extract import Wanted, wanted
 from auditdb_backup.logical_backup import file_name
 from auditdb_backup.scratch import globals_for
+from backups import SETTINGS
 
 
 def test_names_that_are_not_given():
@@ -61,3 +66,12 @@ def test_names_with_any_character():
     assert file_name("../a b", "dump") == "%2E%2E%2Fa%20b.dump.zst.age"
     assert pattern('a"b') == '"a""b"'
     assert dbname("it's") == "--dbname=dbname='it\\'s'"
+
+
+@pytest.mark.parametrize(("name", "stays"), [(f"{PREFIX}x", False), ("postgresql", True)])
+def test_the_socket_of_a_killed_run_goes_and_no_other_directory(tmp_path, name, stays):
+    (tmp_path / "pg_ctl").symlink_to(Path("/bin/true"))
+    (tmp_path / name).mkdir()
+    (tmp_path / "postmaster.pid").write_text(f"1\n/data\n2\n5432\n{tmp_path / name}\n\n")
+    stop(replace(SETTINGS, bin=tmp_path), tmp_path)
+    assert (tmp_path / name).exists() == stays and not (tmp_path / "postmaster.pid").exists()

@@ -36,7 +36,10 @@ def verified(database) -> tuple[int, str]:
 
 def test_every_kind_of_damage_is_found(database):
     first, second = database.take("full"), database.take("full")
-    segments = [database.switch() for _each in range(3)]
+    segments = []
+    for _each in range(3):
+        database.sql("INSERT INTO ledger DEFAULT VALUES")
+        segments.append(database.switch())
     overlooked = []
     for name, kind in KINDS:
         place = f"{REPOSITORY}/wal" if name == "wal" else f"{REPOSITORY}/backups/{second}"

@@ -150,6 +150,7 @@ def test_a_table_and_a_partition(shop):
     assert run.code != 0 and "refer to" in run.text and shop.rows(table="shop.customer") == 2
 
 
+@pytest.mark.long
 def test_out_of_a_logical_backup(shop):
     name = shop.database.take("logical")
     shop.sql("DELETE FROM shop.sale")
@@ -180,7 +181,12 @@ def test_bad_input_is_refused_and_nothing_changes(shop):
     assert shop.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'restored'") == "0"
 
 
-@pytest.mark.parametrize("step", ["[p]g_verifybackup", "[p]g_restore .*--create", "[p]g_dump .*--schema-only"])
+LATER = [
+    pytest.param(step, marks=pytest.mark.long) for step in ("[p]g_restore .*--create", "[p]g_dump .*--schema-only")
+]
+
+
+@pytest.mark.parametrize("step", ["[p]g_verifybackup", *LATER])
 def test_killed_anywhere_the_next_run_completes(shop, step):
     target = shop.target()
     program = "auditdb-backup/[s]tart.py.* extract --scratch"
@@ -195,6 +201,7 @@ def test_killed_anywhere_the_next_run_completes(shop, step):
     assert shop.rows() == ROWS and len(shop.databases()) == 2
 
 
+@pytest.mark.long
 def test_a_logical_backup_is_restored_to_prove_it(shop):
     name = shop.database.take("logical")
     shop.database.good("verify", name, "--identity", KEY)

@@ -23,6 +23,8 @@ from .configuration import Configuration
 from .errors import BackupError
 from .processes import ENVIRONMENT, run
 
+PREFIX = "auditdb-alone-"
+"""Of the directory of the socket and the log."""
 LOG_BYTES = 4000
 PORT = 5432
 """Of the socket, in a directory of its own."""
@@ -90,10 +92,14 @@ def configuration_of(settings: Configuration) -> Path:
 
 def stop(settings: Configuration, directory: Path) -> None:
     """Stop at once what still runs in the directory, such as the server of a run that was killed."""
-    if (directory / "postmaster.pid").exists():
+    path = directory / "postmaster.pid"
+    if path.exists():
+        socket = Path("".join(path.read_text().splitlines()[4:5]))  # its fifth line
         argv = [str(settings.bin / "pg_ctl"), "stop", "-D", str(directory), "-m", "immediate", "-s"]
         subprocess.run(argv, check=False, env=ENVIRONMENT)
-        (directory / "postmaster.pid").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        if socket.name.startswith(PREFIX):
+            shutil.rmtree(socket, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -104,7 +110,7 @@ def running(
     deadline = time.monotonic() + seconds
     program = settings.bin / "pg_ctl"
     stop(settings, directory)
-    place = Path(tempfile.mkdtemp(prefix="auditdb-alone-"))
+    place = Path(tempfile.mkdtemp(prefix=PREFIX))
     server = Server(place, settings.user, place / "log")
     options = {
         **SETTINGS,

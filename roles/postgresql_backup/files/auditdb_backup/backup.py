@@ -91,9 +91,12 @@ def load(directory: Path) -> Backup:
     """Return the backup in the directory; raise BackupError where its manifest is missing or damaged."""
     path = directory / MANIFEST
     try:
-        content = json.loads(path.read_bytes())
+        written = path.read_bytes()
+        content = json.loads(written)
         if not isinstance(content, dict):
             raise ValueError("no JSON object")
+        if written != canonical(content) + b"\n":
+            raise BackupError("the manifest was changed", DAMAGED)
         found = Backup.from_dict(content)
         if found.id != directory.name:
             raise BackupError(f"the manifest is that of {found.id}", "give the directory its name back")
