@@ -23,7 +23,7 @@ def test_a_drill_measures_proves_and_signs(drill):
     drill.archived()
     before = database.sql("SELECT pg_postmaster_start_time(), timeline_id FROM pg_control_checkpoint()")
     assertions = [
-        {"name": "the ledger", "database": "postgres", "query": "SELECT count(*) > 3 FROM restore_drill.heartbeat"}
+        {"name": "the ledger", "database": "postgres", "query": "SELECT count(*) > 0 FROM restore_drill.heartbeat"}
     ]
     run = drill.run(restore_drill_assertions=assertions)
     assert run.code == 0, run.output
