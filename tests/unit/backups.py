@@ -26,6 +26,7 @@ CONTENT = {
     "databases": [],
     "textfile": None,
     "offsite": None,
+    "slot": "",
 }
 SETTINGS = Configuration.from_dict(CONTENT)
 assert isinstance(SETTINGS.repository, Path) and isinstance(SETTINGS.retention, Retention)

@@ -12,7 +12,7 @@ from argparse import Namespace
 from datetime import datetime
 from pathlib import Path
 
-from . import clock, durable, job, metrics, proof, scratch, status
+from . import clock, durable, job, metrics, proof, scratch, status, streamed, wal_stream
 from . import extract as extraction
 from . import offsite as copies
 from . import recover as recovery
@@ -169,11 +169,18 @@ def offsite(settings: Configuration, engine: Engine, _arguments: Namespace) -> i
     return 0
 
 
+def stream(settings: Configuration, _engine: Engine, _arguments: Namespace) -> int:
+    """Receive WAL as it is written."""
+    wal_stream.receive(settings)
+
+
 def wake(settings: Configuration, _engine: Engine, _arguments: Namespace) -> int:
-    """Have archive_timeout count at once after a start of the server, and not after checkpoint_timeout."""
+    """What is due each minute: archive_timeout counts at once after a start of the server; streamed WAL is tended."""
     with contextlib.suppress(BackupError):  # a server that does not run is what the status is there to say
         if Server(settings).wake():
             print("the server began anew: its checkpointer was woken, so that archive_timeout counts")
+    if settings.slot:
+        wal_stream.tend(settings)
     return 0
 
 
@@ -201,8 +208,12 @@ def _observe(settings: Configuration, engine: Engine) -> status.Observed:
     wal = engine.wal()
     try:
         archiver = Server(settings).archiver()
+        unreceived = Server(settings).streamed(wal_stream.APPLICATION) if settings.slot else None
     except BackupError:
         archiver = None
+        # Nothing is committed while the server is down: what is missing is at most what it wrote since.
+        received = streamed.received_at(repository.stream)
+        unreceived = max(0, int((clock.now() - received).total_seconds())) if received else None
     jobs = {name: job.read(repository, name) for name in settings.jobs}
     return status.Observed(
         at=clock.now(),
@@ -214,6 +225,7 @@ def _observe(settings: Configuration, engine: Engine) -> status.Observed:
         wal=wal,
         newest_closed_at=_closed_at(repository.wal, wal.newest),
         archiver=archiver,
+        streamed=unreceived,
     )
 
 

@@ -58,6 +58,8 @@ class Configuration:
     """File for Prometheus' node exporter."""
     offsite: Path | None
     """Mounted directory that gets a copy."""
+    slot: str
+    """Replication slot by which WAL is received as it is written; empty where it is not."""
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Configuration:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from . import base_backup, logical_backup, offsite, proof, restore, verify, wal_archive
+from . import base_backup, logical_backup, offsite, proof, restore, streamed, verify, wal_archive
 from .backup import Backup, load_all
 from .chains import broken, build, needs, trusted
 from .configuration import Configuration
@@ -156,6 +156,8 @@ class Engine:
             found = segment(name, size)
             if found is None or found.number >= begin:
                 yield Path(self._repository.wal.name, name)
+        for name in streamed.names(self._repository.stream):
+            yield Path(self._repository.stream.name, name)
 
     def offsite(self) -> int:
         """Copy what the second place does not have yet."""

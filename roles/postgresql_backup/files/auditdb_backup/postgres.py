@@ -47,6 +47,17 @@ WHERE backend_type = 'checkpointer' AND pg_catalog.pg_conf_load_time() <= backen
 """
 
 
+STREAM = """
+SELECT CASE WHEN flush_lsn >= pg_catalog.pg_current_wal_flush_lsn() THEN 0
+    ELSE pg_catalog.ceil(extract(epoch FROM coalesce(flush_lag, pg_catalog.now() - backend_start)))::integer END
+FROM pg_catalog.pg_stat_replication WHERE application_name = %s AND state = 'streaming'
+"""
+SLOT_LOST = "SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND wal_status = 'lost'"
+FLUSHED = """
+SELECT pg_catalog.pg_walfile_name(lsn), (lsn - '0/0')::bigint FROM pg_catalog.pg_current_wal_flush_lsn() AS found (lsn)
+"""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a backup's manifest says of the server."""
@@ -126,6 +137,29 @@ class Server:
     def archiver(self) -> Archiver:
         """Return how the archiver is doing."""
         return Archiver(*self._row(ARCHIVER))
+
+    def streamed(self, application: str) -> int | None:
+        """Return how many seconds of commits were not received yet; None where nothing receives WAL."""
+        with self.connect() as cursor:
+            cursor.execute(STREAM, (application,))
+            row = cursor.fetchone()
+            return int(row[0]) if row else None
+
+    def slot_lost(self, name: str) -> bool:
+        """Return whether the replication slot was invalidated, because it kept too much WAL."""
+        with self.connect() as cursor:
+            cursor.execute(SLOT_LOST, (name,))
+            return cursor.fetchone() is not None
+
+    def drop_slot(self, name: str) -> None:
+        """Drop the replication slot."""
+        with self.connect() as cursor:
+            cursor.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))
+
+    def flushed(self) -> tuple[int, int]:
+        """Return the server's timeline and the position up to which its WAL is on disk."""
+        name, written = self._row(FLUSHED)
+        return int(name[:8], 16), int(written)
 
     def wake(self) -> bool:
         """Have segments ended after archive_timeout from now on; return whether that had to be done."""

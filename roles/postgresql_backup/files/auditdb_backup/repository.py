@@ -42,6 +42,11 @@ class Repository:
         return self.root / "wal"
 
     @property
+    def stream(self) -> Path:
+        """Return the directory of WAL that is received as it is written; made by what receives it."""
+        return self.root / "stream"
+
+    @property
     def backups(self) -> Path:
         """Return the directory of backups, each in a directory of its own."""
         return self.root / "backups"

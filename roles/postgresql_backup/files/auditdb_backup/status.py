@@ -41,6 +41,8 @@ class Observed:
     """When the last byte was written into the newest archived segment."""
     archiver: Archiver | None
     """None where the server does not answer."""
+    streamed: int | None = None
+    """Seconds of commits that were not received yet by what receives WAL; None where nothing does."""
 
 
 def age(at: datetime, moment: str | None) -> int | None:
@@ -53,8 +55,14 @@ def rpo(observed: Observed, archive_timeout: int) -> int | None:
 
     Everything that was committed before the newest archived segment was closed is safe. Where the server writes the
     very next segment, it has not closed one for want of anything to keep: it never waits longer than archive_timeout,
-    once its checkpointer is awake. While it was down, nothing was committed.
+    once its checkpointer is awake. While it was down, nothing was committed. Where WAL is received as it is written,
+    what was received is safe too.
     """
+    archived = _archive_rpo(observed, archive_timeout)
+    return min((each for each in (archived, observed.streamed) if each is not None), default=None)
+
+
+def _archive_rpo(observed: Observed, archive_timeout: int) -> int | None:
     if observed.newest_closed_at is None or observed.wal.newest is None:
         return None
     seconds = max(0, int((observed.at - observed.newest_closed_at).total_seconds()))
@@ -89,7 +97,13 @@ def problems(settings: Configuration, observed: Observed) -> list[str]:
     found += [f"{name}: {proof.damaged}" for name, proof in observed.proofs.items() if proof.damaged]
     if observed.wal.missing:
         found.append(f"WAL is missing: {', '.join(observed.wal.missing[:5])}. Remedy: take a full backup")
-    lost = rpo(observed, settings.archive_timeout)
+    if settings.slot and observed.streamed is None and observed.archiver:
+        found.append(
+            f"nothing receives WAL by the replication slot {settings.slot}. Remedy: systemctl status "
+            f"postgresql-backup-{settings.cluster}-stream"
+        )
+    # The archive's own: whatever is streamed, it has to be whole.
+    lost = _archive_rpo(observed, settings.archive_timeout)
     if lost is None or lost > settings.wal_late:
         found.append(
             f"the newest archived WAL is {'unknown' if lost is None else f'{lost} s old'}, {settings.wal_late} s are "
@@ -137,6 +151,7 @@ def report(settings: Configuration, observed: Observed) -> dict[str, Any]:
         "problems": problems(settings, observed),
         "restored": sum(1 for each in observed.proofs.values() if each.restored_at),
         "rpo": rpo(observed, settings.archive_timeout),
+        "rpo_archive": _archive_rpo(observed, settings.archive_timeout),
         "verified": sum(1 for each in observed.proofs.values() if each.verified_at),
         "wal": {
             "missing": list(observed.wal.missing),

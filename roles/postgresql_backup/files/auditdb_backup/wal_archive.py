@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from . import clock, durable, wal_name
+from . import clock, durable, streamed, wal_name
 from .canonical import canonical, digest
 from .configuration import Configuration
 from .encryption import CHUNK_BYTES, seal, unseal
@@ -151,14 +151,19 @@ def _compare(directory: Path, path: Path) -> None:
 def get(settings: Configuration, name: str, target: Path, identity: Path) -> bool:
     """Write a stored file to the target; return False where it is not archived and nothing after it is either.
 
-    A segment that is missing while a later one of its timeline is there is an error: recovery would end too early.
+    What is not archived yet may have been streamed. A segment that is missing while a later one of its timeline is
+    there is an error: recovery would end too early.
     """
     repository = Repository(settings.repository)
     repository.check()
     wal_name.check(name)
     if not (repository.wal / name).exists():
-        _refuse_gap(repository.wal, name)
-        return False
+        found = streamed.find(repository, name, last=not later(repository.wal, name))
+        if found is None:
+            _refuse_gap(repository.wal, name)
+            return False
+        streamed.fetch(found, target, segment_bytes(repository.wal))
+        return True
     header = inspect(repository.wal, name)
     partial = durable.partial(target)
     try:
@@ -175,14 +180,18 @@ def get(settings: Configuration, name: str, target: Path, identity: Path) -> boo
     return True
 
 
+def later(directory: Path, name: str) -> list[str]:
+    """Return the archived segments of the same timeline that come after this one."""
+    if wal_name.segment(name) is None:
+        return []
+    return [each for each in names(directory) if len(each) == len(name) and each[:8] == name[:8] and each > name]
+
+
 def _refuse_gap(directory: Path, name: str) -> None:
-    wanted = wal_name.segment(name)
-    if wanted is None:
-        return
-    later = [each for each in names(directory) if len(each) == len(name) and each[:8] == name[:8] and each > name]
-    if later:
+    after = later(directory, name)
+    if after:
         raise BackupError(
-            f"WAL file {name} is not archived, and {min(later)} is: the WAL has a gap",
+            f"WAL file {name} is not archived, and {min(after)} is: the WAL has a gap",
             "take the missing file from another copy, or restore to a moment before it",
         )
 

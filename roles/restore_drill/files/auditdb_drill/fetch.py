@@ -161,10 +161,12 @@ def _carry(drill: Drill, settings: Configuration, chosen: Chosen) -> Carried:
     place = drill.workplace / SOURCE / chosen.case.source
     begun, size = time.monotonic(), 0
     for path in chosen.files:
-        target = place / path
+        # A streamed segment that is complete by now has another name; what it was chosen for is in it.
+        there = path if (root / path).exists() else path.with_name(path.name.removesuffix(".partial"))
+        target = place / there
         target.parent.mkdir(parents=True, exist_ok=True)
         # Read whole for each case, as it would be for this case alone.
-        shutil.copyfile(root / path, target)
+        shutil.copyfile(root / there, target)
         size += target.stat().st_size
     return Carried(
         name=chosen.case.name,
