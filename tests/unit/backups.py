@@ -26,6 +26,8 @@ CONTENT = {
     "databases": [],
     "textfile": None,
     "offsite": None,
+    "offsite_ssh": "",
+    "ssh_key": None,
     "slot": "",
 }
 SETTINGS = Configuration.from_dict(CONTENT)

@@ -58,6 +58,10 @@ class Configuration:
     """File for Prometheus' node exporter."""
     offsite: Path | None
     """Mounted directory that gets a copy."""
+    offsite_ssh: str
+    """A second place on another host, as USER@HOST:PORT; empty where there is none."""
+    ssh_key: Path | None
+    """Private key for it, which signs inventories too; beside it, .known_hosts and .signers."""
     slot: str
     """Replication slot by which WAL is received as it is written; empty where it is not."""
 
@@ -73,7 +77,7 @@ class Configuration:
         try:
             for name in ("bin", "repository", "recipients"):
                 values[name] = Path(values[name])
-            for name in ("textfile", "offsite"):
+            for name in ("textfile", "offsite", "ssh_key"):
                 values[name] = Path(values[name]) if values[name] else None
             values["retention"] = Retention(**values["retention"])
             values["databases"] = tuple(values["databases"])

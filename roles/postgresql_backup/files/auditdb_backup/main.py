@@ -59,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     discard = commands.add_parser("discard", help="stop and remove what a killed extract has left")
     discard.add_argument("--scratch", type=Path, required=True, help="the directory that was given to it")
     commands.add_parser("offsite", help="copy what the second place does not have")
+    serve = commands.add_parser("serve", help="be a second place: what a key's forced command answers")
+    serve.add_argument("directory", type=Path, help="what it can add to and read")
     commands.add_parser("stream", help="receive WAL as it is written")
     commands.add_parser("wake", help="what is due each minute: archive_timeout counts, streamed WAL is tended")
     status = commands.add_parser("status", help="how the backups are. Problems: exit code 3")
@@ -121,6 +123,8 @@ def engine_of(settings: Configuration, configuration: Path, wait: int) -> Any:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "serve":
+        return int(importlib.import_module(".serve", __package__).serve(arguments.directory))
     settings = Configuration.read(arguments.config)
     # WAL is handled without the rest of the program: once a minute and more often, it has to be quick.
     if arguments.command == "push":

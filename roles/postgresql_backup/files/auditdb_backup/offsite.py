@@ -6,64 +6,54 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Iterable
-from pathlib import Path
-
-from . import durable
+from . import inventory, place
 from .configuration import Configuration
-from .encryption import CHUNK_BYTES
 from .errors import BackupError
+from .place import Place
 from .repository import DIRECTORIES, Repository
 
 COPIED = ("wal", "backups")
-MARKER = ".auditdb-offsite"
+MANIFEST = "manifest.json"
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _place(settings: Configuration) -> Path:
-    """Return the second place; raise BackupError where it is not there."""
-    if settings.offsite is None:
-        raise BackupError("no second place is configured", "set postgresql_backup_offsite to a mounted directory")
-    if not (settings.offsite / MARKER).exists():
-        raise BackupError(f"{settings.offsite} is not marked as a second place", f"mount it, and make {MARKER} in it")
-    return settings.offsite
-
-
-def _files(root: Path) -> list[Path]:
-    """Return what is copied, relative to the directory."""
-    files = [path for part in COPIED for path in sorted((root / part).rglob("*")) if path.is_file()]
-    found = [path.relative_to(root) for path in files if not any(part.startswith(".") for part in path.parts)]
-    # The manifest makes a backup count: it comes after what it lists.
-    return sorted(found, key=lambda path: path.name == "manifest.json")
-
-
-def _copy(source: Path, target: Path, files: Iterable[Path]) -> int:
-    """Copy what is not there yet, and return the number; raise BackupError where something is not what it should be."""
-    copied = 0
-    for path in files:
-        place = target / path
-        place.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        if not place.exists():
-            with durable.create(place) as file, (source / path).open("rb") as reading:
-                shutil.copyfileobj(reading, file, CHUNK_BYTES)
-            copied += 1
-        if _digest(place) != _digest(source / path):
-            raise BackupError(f"{place} is not what was copied", "find out who changed it, and move it away")
-    return copied
+def _ordered(files: list[str]) -> list[str]:
+    """Return what is copied. The manifest makes a backup count: it comes after what it lists."""
+    return sorted((path for path in files if path.split("/")[0] in COPIED), key=lambda path: path.endswith(MANIFEST))
 
 
 def copy(settings: Configuration) -> int:
-    """Copy what the second place does not have yet, and return the number of files."""
+    """Copy what the second place does not have yet, and return the number of files.
+
+    Everything there is read again, what has expired here too; raise BackupError where something is gone or is not what
+    was copied.
+    """
     repository = Repository(settings.repository)
     repository.check()
-    marker = repository.marker.relative_to(repository.root)
-    return _copy(repository.root, _place(settings), [marker, *_files(repository.root)])
+    files = [repository.marker.name, *_ordered(place.visible(repository.root))]
+    with place.opened(settings) as there:
+        before = there.files()
+        last = inventory.newest(settings, there, before)
+        gone = sorted(set(last.files) - set(before))
+        if gone:
+            raise BackupError(f"{there}: {', '.join(gone[:5])} was there at {last.at} and is gone", inventory.TAMPERED)
+        new = [path for path in files if path not in set(before)]
+        for path in new:
+            there.put(path, repository.root / path)
+        now = _read_again(repository, there, {*files, *_ordered(before)}, last)
+        inventory.add(settings, there, last, now)
+    return len(new)
+
+
+def _read_again(repository: Repository, there: Place, files: set[str], last: inventory.Inventory) -> dict[str, str]:
+    """Return the digest of each file as it is there; raise BackupError where it is not what it should be."""
+    found = {}
+    for path in sorted(files):
+        found[path] = there.digest(path)
+        here = repository.root / path
+        wanted = place.digest(here) if here.exists() else last.files.get(path, found[path])
+        if found[path] != wanted:
+            raise BackupError(f"{there}/{path} is not what was copied", "find out who changed it, and move it away")
+    return found
 
 
 def adopt(settings: Configuration) -> bool:
@@ -71,9 +61,17 @@ def adopt(settings: Configuration) -> bool:
     repository = Repository(settings.repository)
     if repository.marker.exists():
         return False
-    place = _place(settings)
-    for name in DIRECTORIES:
-        (repository.root / name).mkdir(mode=0o750, parents=True, exist_ok=True)
-    # Its marker comes last: a copy that was cut short is no repository, and is gone on with.
-    _copy(place, repository.root, [*_files(place), repository.marker.relative_to(repository.root)])
+    with place.opened(settings) as there:
+        files = there.files()
+        listed = inventory.newest(settings, there, files).files
+        for name in DIRECTORIES:
+            (repository.root / name).mkdir(mode=0o750, parents=True, exist_ok=True)
+        # Its marker comes last: a copy that was cut short is no repository, and is gone on with.
+        for path in [*_ordered(files), repository.marker.name]:
+            target = repository.root / path
+            target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            if not target.exists():
+                there.get(path, target)
+            if listed.get(path, found := place.digest(target)) != found:
+                raise BackupError(f"{there}/{path} is not what was copied", "take it from another copy")
     return True

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from typing import IO
 from .errors import BackupError
 
 TAIL_BYTES = 2000
+NOTHING = Path(os.devnull)
 # Messages of PostgreSQL's programs in English, times in UTC, whatever the caller's session is.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
@@ -29,17 +31,18 @@ def failure(argv: Sequence[str], code: int, errors: str) -> BackupError:
     return BackupError(f"{Path(argv[0]).name} {ended}: {said}", "see what it printed")
 
 
-def run(argv: Sequence[str], codes: Sequence[int] = (0,), **environment: str) -> str:
-    """Run the program, which must end with one of these codes, and return what it printed."""
+def run(argv: Sequence[str], codes: Sequence[int] = (0,), source: Path = NOTHING, **environment: str) -> str:
+    """Run the program, fed by a file, which must end with one of these codes, and return what it printed."""
     try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            env={**ENVIRONMENT, **environment},
-            cwd="/",
-        )
+        with source.open("rb") as file:
+            done = subprocess.run(
+                argv,
+                stdin=file,
+                capture_output=True,
+                check=False,
+                env={**ENVIRONMENT, **environment},
+                cwd="/",
+            )
     except OSError as error:
         raise BackupError(f"{argv[0]}: {error.strerror}", "install the package that has it") from error
     if done.returncode not in codes:
