@@ -105,6 +105,12 @@ bench-partitions: .venv/.developed ## Measure partitions beside pg_partman, and 
 	$(call step,Servers,pytest -q tests/integration/test_connection.py)
 	env -u ANSIBLE_STRATEGY python benchmarks/partitions.py
 
+.PHONY: bench-backups
+bench-backups: .venv/.developed ## Measure backups beside a plain copy, pgBackRest and Barman, and write docs/benchmarks.md
+	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
+	$(call step,Base images,$(PLAY) molecule/shared/images.yml)
+	env -u ANSIBLE_STRATEGY python benchmarks/backups.py
+
 .PHONY: bench
 bench: .venv/.developed ## Measure, side by side with a plain playbook, and write docs/benchmarks.md
 	python benchmarks/compare.py
