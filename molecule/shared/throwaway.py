@@ -118,7 +118,7 @@ def database_host(hosts: dict[str, Host]) -> Host:
     return host
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def playbook(scenario: Path) -> Iterator[Callable[..., Run]]:
     """Return a function that runs a playbook on the scenario's hosts; the scenario's converge.yml unless named."""
     own = scenario / "inventory"

@@ -576,7 +576,7 @@ def test_a_job_that_is_declared_no_more_goes(database, playbook):
     wanted = [
         {"name": "full", "command": ["backup", "full"], "on_calendar": "Sun *-*-* 01:30:00 UTC", "late": 700000},
     ]
-    declared = json.dumps({"postgresql_backup_jobs": wanted, "postgresql_backup_offsite": "/srv"})
+    declared = json.dumps({"postgresql_backup_jobs": wanted})
     run = playbook("auditdb.postgresql.backup", "--limit", database.host.name, "-e", declared)
     assert run.code == 0, run.output
     timers = database.shell("systemctl list-timers --all --no-legend 'postgresql-backup-*'", user="root")

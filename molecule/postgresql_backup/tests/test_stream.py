@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from backup_host import REPOSITORY
@@ -13,13 +12,11 @@ UNIT = "postgresql-backup-main-stream"
 
 
 @pytest.fixture(scope="module")
-def _streaming(playbook_of_module) -> Iterator[None]:
+def _streaming(playbook) -> None:
     on = ("-e", json.dumps({"postgresql_backup_stream": True}))
-    run = playbook_of_module("auditdb.postgresql.backup", *on)
+    run = playbook("auditdb.postgresql.backup", *on)
     assert run.code == 0, run.output
-    assert playbook_of_module("auditdb.postgresql.backup", *on).changed == 0
-    yield
-    assert playbook_of_module("auditdb.postgresql.backup").code == 0
+    assert playbook("auditdb.postgresql.backup", *on).changed == 0
 
 
 def status(database) -> dict:
@@ -33,7 +30,7 @@ def insert(database, rows: int) -> int:
 
 
 def received(database) -> None:
-    database.wait(lambda: status(database)["rpo"] == 0, "not everything was received")
+    database.wait(lambda: status(database)["rpo_stream"] == 0, "not everything was received")
 
 
 @pytest.mark.usefixtures("_streaming")
@@ -76,6 +73,7 @@ def test_what_is_archived_leaves_the_stream(database):
     assert [each for each in database.names("stream") if each.endswith(".partial")]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_streaming")
 def test_the_stream_brings_what_the_archiver_does_not(database):
     database.sql("ALTER SYSTEM SET archive_command = 'exit 1 # auditdb-backup'")
@@ -97,6 +95,7 @@ def test_the_stream_brings_what_the_archiver_does_not(database):
     assert not status(database)["wal"]["missing"], "the same segment again is no failure"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_streaming")
 def test_a_receiver_that_does_not_run_is_a_problem_and_goes_on_where_it_was(database):
     database.shell(f"systemctl stop {UNIT}", user="root")
@@ -112,6 +111,7 @@ def test_a_receiver_that_does_not_run_is_a_problem_and_goes_on_where_it_was(data
     assert int(database.copy_sql("SELECT max(id) FROM ledger")) >= last
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_streaming")
 def test_a_stream_that_was_left_behind_is_made_anew(database):
     database.shell(f"systemctl stop {UNIT}", user="root")
@@ -132,9 +132,13 @@ def test_a_stream_that_was_left_behind_is_made_anew(database):
     database.shell(f"systemctl start {UNIT}", user="root")
     insert(database, 1)
     received(database)
+    assert status(database)["rpo"] == 0
     assert "it is made anew" in database.shell(f"journalctl --unit {UNIT} --output cat", user="root")
 
 
-def test_switched_off_it_leaves_no_slot(database):
+def test_switched_off_it_leaves_no_slot(database, playbook):
+    run = playbook("auditdb.postgresql.backup", "--limit", database.host.name)
+    assert run.code == 0, run.output
     assert database.sql("SELECT count(*) FROM pg_replication_slots") == "0"
     assert database.call("systemctl", "cat", UNIT, user="root").code != 0
+    assert playbook("auditdb.postgresql.backup", "--limit", database.host.name).changed == 0

@@ -180,7 +180,7 @@ def wake(settings: Configuration, _engine: Engine, _arguments: Namespace) -> int
         if Server(settings).wake():
             print("the server began anew: its checkpointer was woken, so that archive_timeout counts")
     if settings.slot:
-        wal_stream.tend(settings)
+        wal_stream.tend(settings, settings.wal_late)
     return 0
 
 

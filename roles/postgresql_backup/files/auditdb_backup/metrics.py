@@ -21,6 +21,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     cluster = f'cluster="{report["cluster"]}"'
     single: list[tuple[str, str, Any]] = [
         ("rpo_seconds", "Seconds of commits that would be lost now.", report["rpo"]),
+        ("rpo_stream_seconds", "Seconds of commits that were not received as they were written.", report["rpo_stream"]),
         ("rpo_archive_seconds", "Seconds of commits that are not in the archive.", report["rpo_archive"]),
         ("newest_age_seconds", "Seconds since the newest backup ended.", report["newest_backup_age"]),
         ("problems", "Problems that auditdb-backup status lists.", len(report["problems"])),

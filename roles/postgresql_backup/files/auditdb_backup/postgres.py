@@ -52,7 +52,13 @@ SELECT CASE WHEN flush_lsn >= pg_catalog.pg_current_wal_flush_lsn() THEN 0
     ELSE pg_catalog.ceil(extract(epoch FROM coalesce(flush_lag, pg_catalog.now() - backend_start)))::integer END
 FROM pg_catalog.pg_stat_replication WHERE application_name = %s AND state = 'streaming'
 """
-SLOT_LOST = "SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND wal_status = 'lost'"
+SLOT_LOST = "SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND restart_lsn IS NULL"
+# Reserved at once: one that pg_receivewal makes keeps WAL only from when it is first read.
+SLOT_MAKE = """
+SELECT pg_catalog.pg_create_physical_replication_slot(%(name)s, true)
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %(name)s)
+"""
+SLOT_BEGIN = "SELECT (restart_lsn - '0/0')::bigint FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
 FLUSHED = """
 SELECT pg_catalog.pg_walfile_name(lsn), (lsn - '0/0')::bigint FROM pg_catalog.pg_current_wal_flush_lsn() AS found (lsn)
 """
@@ -146,7 +152,7 @@ class Server:
             return int(row[0]) if row else None
 
     def slot_lost(self, name: str) -> bool:
-        """Return whether the replication slot was invalidated, because it kept too much WAL."""
+        """Return whether the replication slot keeps no WAL: it was invalidated, because it kept too much."""
         with self.connect() as cursor:
             cursor.execute(SLOT_LOST, (name,))
             return cursor.fetchone() is not None
@@ -155,6 +161,15 @@ class Server:
         """Drop the replication slot."""
         with self.connect() as cursor:
             cursor.execute("SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))
+
+    def make_slot(self, name: str) -> int:
+        """Make the replication slot, where there is none; return the position from which on it keeps WAL."""
+        with self.connect() as cursor:
+            cursor.execute(SLOT_MAKE, {"name": name})
+        with self.connect() as cursor:
+            cursor.execute(SLOT_BEGIN, (name,))
+            (begin,) = cursor.fetchone()
+            return int(begin)
 
     def flushed(self) -> tuple[int, int]:
         """Return the server's timeline and the position up to which its WAL is on disk."""

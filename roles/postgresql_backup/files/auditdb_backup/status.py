@@ -151,6 +151,7 @@ def report(settings: Configuration, observed: Observed) -> dict[str, Any]:
         "problems": problems(settings, observed),
         "restored": sum(1 for each in observed.proofs.values() if each.restored_at),
         "rpo": rpo(observed, settings.archive_timeout),
+        "rpo_stream": observed.streamed,
         "rpo_archive": _archive_rpo(observed, settings.archive_timeout),
         "verified": sum(1 for each in observed.proofs.values() if each.verified_at),
         "wal": {

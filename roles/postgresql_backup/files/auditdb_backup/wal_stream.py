@@ -30,18 +30,21 @@ def receive(settings: Configuration) -> NoReturn:
     repository.stream.mkdir(mode=0o700, exist_ok=True)
     server = Server(settings)
     if server.slot_lost(settings.slot):
-        print(f"replication slot {settings.slot} was invalidated, since it kept too much WAL: it is made anew")
+        print(
+            f"replication slot {settings.slot} was invalidated, since it kept too much WAL: it is made anew", flush=True
+        )
         server.drop_slot(settings.slot)
     program = [str(settings.bin / "pg_receivewal"), *server.options, f"--slot={settings.slot}"]
-    processes.run([*program, "--create-slot", "--if-not-exists"])
-    for each in list(_undone(repository, server)):
-        _set_aside(repository, each)
+    kept_from = server.make_slot(settings.slot)
+    for each, why in list(_in_the_way(repository, server, kept_from)):
+        _set_aside(repository, each, why)
+    tend(settings, patience=0)
     argv = [*program, f"--directory={repository.stream}", "--synchronous", "--no-loop"]
     os.execve(argv[0], argv, {**processes.ENVIRONMENT, "PGAPPNAME": APPLICATION})
 
 
-def _undone(repository: Repository, server: Server) -> Iterator[Path]:
-    """Yield streamed files that the server's WAL does not go on from: it was restored to an earlier moment."""
+def _in_the_way(repository: Repository, server: Server, kept_from: int) -> Iterator[tuple[Path, str]]:
+    """Yield streamed files after which pg_receivewal would ask for WAL that the server does not have, and why."""
     current, written = server.flushed()
     size = server.facts().wal_segment_bytes
     parents = wal_archive.parents(repository.wal)
@@ -51,19 +54,21 @@ def _undone(repository: Repository, server: Server) -> Iterator[Path]:
             continue
         begin = found.number * size
         if begin > written or not leads(found.timeline, f"{begin >> 32:X}/{begin & 0xFFFFFFFF:X}", current, parents):
-            yield repository.stream / name
+            yield repository.stream / name, "is of a future that a restore has undone"
+        elif name.endswith(PARTIAL) and found.number < kept_from // size:
+            yield repository.stream / name, "is older than all that the replication slot keeps"
 
 
-def _set_aside(repository: Repository, path: Path) -> None:
-    """Move a streamed file out of the way: it may hold the only copy of commits that a restore has undone."""
+def _set_aside(repository: Repository, path: Path, why: str) -> None:
+    """Move a streamed file out of the way: it may hold the only copy of its commits."""
     place = repository.stream / LEFT
     place.mkdir(mode=0o700, exist_ok=True)
     path.rename(place / f"{path.name}.{clock.now():%Y%m%dT%H%M%SZ}")
-    print(f"{path.name} is of a future that a restore has undone: it was moved to {place}")
+    print(f"{path.name} {why}: it was moved to {place}", flush=True)
 
 
-def tend(settings: Configuration) -> int:
-    """Remove what is archived, archive what the archiver has not brought for long; return the number of files."""
+def tend(settings: Configuration, patience: int) -> int:
+    """Remove what is archived, archive what the archiver has not brought for so many seconds; return the number."""
     repository = Repository(settings.repository)
     done = 0
     for name in names(repository.stream):
@@ -71,7 +76,7 @@ def tend(settings: Configuration) -> int:
         if name.endswith(PARTIAL):
             continue
         # While the archiver is at work, it is left to it: of two at once, one would fail.
-        if not (repository.wal / name).exists() and time.time() - path.stat().st_mtime < settings.wal_late:
+        if not (repository.wal / name).exists() and time.time() - path.stat().st_mtime < patience:
             continue
         wal_archive.push(settings, path)
         path.unlink()
