@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -99,18 +98,15 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfileobj(reading, file, CHUNK_BYTES)
 
 
-@contextmanager
-def opened(settings: Configuration) -> Iterator[Place]:
-    """Yield the configured second place; raise BackupError where there is none or it is not there."""
+def opened(settings: Configuration) -> AbstractContextManager[Place]:
+    """Return a context manager that yields the second place; raise BackupError where there is none."""
     if settings.offsite:
-        yield Directory(settings.offsite)
-    elif settings.offsite_ssh:
-        # Not before it is needed: a mounted directory needs no SSH.
-        from .place_ssh import connected  # noqa: PLC0415
+        return nullcontext(Directory(settings.offsite))
+    if settings.offsite_ssh:
+        # Not before it is needed: it needs this module.
+        from .place_ssh import Connection  # noqa: PLC0415
 
-        with connected(settings) as place:
-            yield place
-    else:
-        raise BackupError(
-            "no second place is configured", "set postgresql_backup_offsite_host, or postgresql_backup_offsite"
-        )
+        return Connection(settings)
+    raise BackupError(
+        "no second place is configured", "set postgresql_backup_offsite_host, or postgresql_backup_offsite"
+    )

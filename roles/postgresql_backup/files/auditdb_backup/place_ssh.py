@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any
 
 from . import durable, place
@@ -31,7 +31,7 @@ OPTIONS = {
 
 def command(settings: Configuration) -> list[str]:
     """Return how the host is reached. What runs there is up to the key."""
-    address, _, port = settings.offsite_ssh.rpartition(":")
+    address, port = settings.offsite_ssh.rsplit(":", 1)
     files = {"IdentityFile": str(settings.ssh_key), "UserKnownHostsFile": f"{settings.ssh_key}.known_hosts"}
     options = [f"-o{name}={value}" for name, value in {**OPTIONS, **files}.items()]
     return ["ssh", "-F", "none", "-T", *options, "-p", port, address]
@@ -86,10 +86,29 @@ class Remote:
                 file.write(chunk)
 
 
-@contextmanager
-def connected(settings: Configuration) -> Iterator[Remote]:
-    """Yield the second place; raise BackupError where the host is not reached."""
-    with pipeline([command(settings)]) as (into, stream):
-        yield Remote(settings.offsite_ssh, into, stream)
-        into.close()
-        stream.read()
+class Connection:
+    """Context manager that connects, and ends the connection after the block."""
+
+    def __init__(self, settings: Configuration) -> None:
+        self._settings = settings
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Remote:
+        """Connect."""
+        into, stream = self._stack.enter_context(pipeline([command(self._settings)]))
+
+        def finish(
+            kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+        ) -> None:
+            if kind is None:
+                into.close()
+                stream.read()
+
+        self._stack.push(finish)
+        return Remote(self._settings.offsite_ssh, into, stream)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """End the connection; raise BackupError where the host was not reached."""
+        return self._stack.__exit__(kind, error, trace)
