@@ -50,7 +50,8 @@ class Database:
         return self.call("auditdb-backup", *arguments)
 
     def good(self, *arguments: str) -> str:
-        done = self.backup(*arguments)
+        # One of the host's own jobs may be at work.
+        done = self.backup("--wait", "60", *arguments)
         assert done.code == 0, f"{arguments}: exit code {done.code}\n{done.output}"
         return done.output
 

@@ -51,7 +51,7 @@ def ask(database, *requests: dict, body: str = "") -> list[dict]:
 
 
 def offsite(database) -> Done:
-    return database.backup("offsite")
+    return database.backup("--wait", "60", "offsite")
 
 
 def test_all_of_it_is_there_and_listed_in_a_signed_inventory(database, place):
