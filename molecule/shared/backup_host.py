@@ -47,11 +47,11 @@ class Database:
         return done.output.strip()
 
     def backup(self, *arguments: str) -> Done:
-        return self.call("auditdb-backup", *arguments)
+        # One of the host's own jobs may be at work.
+        return self.call("auditdb-backup", "--wait", "60", *arguments)
 
     def good(self, *arguments: str) -> str:
-        # One of the host's own jobs may be at work.
-        done = self.backup("--wait", "60", *arguments)
+        done = self.backup(*arguments)
         assert done.code == 0, f"{arguments}: exit code {done.code}\n{done.output}"
         return done.output
 
