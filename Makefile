@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 INVENTORY ?= inventories/single
 MITOGEN ?= 1
+# Scenarios at once: they wait more than they work.
+JOBS ?= 2
 PYTHON ?= python3
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -20,6 +22,7 @@ export ANSIBLE_COLLECTIONS_SCAN_SYS_PATH := false
 # As it was typed: make would read a dollar sign in it.
 export STATEMENT := $(value SQL)
 
+SCENARIOS := $(sort $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 PACKAGE := ansible_collections.auditdb.postgresql
 PLAY = ansible-playbook -i $(INVENTORY)
 # Mitogen makes a run five to twelve times faster; the collection does not need it (MITOGEN=0 goes without).
@@ -64,7 +67,7 @@ down: .venv/.installed ## Remove the throwaway hosts of the inventory and what w
 .PHONY: test
 test: test-quick ## Run the whole test suite, what fails early first
 	$(call step,Sanity of the collection,tests/sanity.sh)
-	$(call step,Scenarios on real hosts,molecule test --all)
+	$(call step,Scenarios on real hosts,$(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target $(SCENARIOS:%=scenario-%))
 	$(call step,The commands of the README,pytest tests/commands)
 
 .PHONY: test-quick
@@ -76,6 +79,7 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	$(call step,Base images,$(PLAY) molecule/shared/images.yml)
 	$(call step,Long proofs,pytest -q -n 2 --dist loadgroup tests/long)
 	$(call step,Backups: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup)
+	$(call step,Backups by pgBackRest: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup_pgbackrest)
 	$(call step,Restores: all of it,AUDITDB_LONG=1 molecule test -s postgresql_restore)
 	$(call step,Restores of less than a cluster: all of it,AUDITDB_LONG=1 molecule test -s postgresql_restore_logical)
 	$(call step,Restore drills: all of it,AUDITDB_LONG=1 molecule test -s restore_drill)
@@ -97,6 +101,11 @@ modules: .venv/.developed
 .PHONY: scenario
 scenario: .venv/.developed ## Run one molecule scenario: make scenario S=default
 	molecule test -s $(S)
+
+# Each is seen as a whole once it has ended; when one fails, no other is begun.
+.PHONY: $(SCENARIOS:%=scenario-%)
+$(SCENARIOS:%=scenario-%): scenario-%:
+	$(call step,Scenario $*,env -u MAKEFLAGS -u MFLAGS molecule test -s $*)
 
 .PHONY: bench-partitions
 bench-partitions: .venv/.developed ## Measure partitions beside pg_partman, and write docs/benchmarks.md (half an hour)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
 
 try:
@@ -35,6 +34,7 @@ except ImportError:
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from ansible.module_utils.basic import AnsibleModule
     from psycopg2 import sql
 
     Statement: TypeAlias = "str | sql.Composable"
@@ -264,6 +264,9 @@ def run_module(module: AnsibleModule, work: Callable[[AnsibleModule, Session], d
 
     ``work`` returns the module's result. What it had executed before an error is reported with the failure.
     """
+    # Here, because restore drills use this file on hosts that have no Ansible.
+    from ansible.module_utils.basic import missing_required_lib  # noqa: PLC0415
+
     for library, import_error in (("psycopg2", PSYCOPG2_IMPORT_ERROR), ("tenacity", TENACITY_IMPORT_ERROR)):
         if import_error:
             module.fail_json(msg=str(missing_required_lib(library)), exception=import_error)

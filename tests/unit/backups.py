@@ -29,6 +29,8 @@ CONTENT = {
     "offsite_ssh": "",
     "ssh_key": None,
     "slot": "",
+    "backup_ssh": "",
+    "environment": {},
 }
 SETTINGS = Configuration.from_dict(CONTENT)
 assert isinstance(SETTINGS.repository, Path) and isinstance(SETTINGS.retention, Retention)

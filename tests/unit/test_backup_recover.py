@@ -24,7 +24,7 @@ def request(**target):
 def checked(tmp_path, **target):
     (tmp_path / "wal").mkdir(exist_ok=True)
     settings = replace(SETTINGS, repository=tmp_path)
-    return check(settings, BOTH, request(**target), "auditdb-backup", Path("/etc/x.json"))
+    return check(settings, BOTH, request(**target), ["auditdb-backup"])
 
 
 def test_a_check_says_what_would_be_used_and_makes_nothing(tmp_path):

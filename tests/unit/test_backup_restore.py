@@ -11,7 +11,7 @@ from auditdb_backup.errors import BackupError
 from auditdb_backup.main import NOT_ARCHIVED, STOP_RECOVERY, main
 from auditdb_backup.proof import Proof
 from auditdb_backup.restore import choose, lines, settings_of
-from backups import SETTINGS, backup
+from backups import backup
 
 FULL = backup("20260501T013000Z-full")
 SECOND = backup(
@@ -97,7 +97,7 @@ def test_a_chain_without_one_of_its_members_is_not_taken():
 
 
 def test_recovery_settings_are_quoted_twice():
-    found = settings_of(SETTINGS, request(name="before 'it'"), "/bin/auditdb-backup", Path("/etc/a b.json"))
+    found = settings_of(request(name="before 'it'"), ["/bin/auditdb-backup", "--config", "/etc/a b.json"])
     assert found["recovery_target_name"] == "before 'it'" and found["recovery_target_action"] == "promote"
     assert "recovery_target_name = 'before ''it'''\n" in lines(found)
     assert found["restore_command"] == (
@@ -107,7 +107,7 @@ def test_recovery_settings_are_quoted_twice():
 
 
 def test_without_a_target_recovery_goes_to_the_end():
-    assert not [name for name in settings_of(SETTINGS, request(), "p", Path("/c")) if name == "recovery_target_action"]
+    assert not [name for name in settings_of(request(), ["p"]) if name == "recovery_target_action"]
 
 
 @pytest.mark.parametrize(

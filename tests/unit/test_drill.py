@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+import yaml
+from ansible_collections.auditdb.postgresql.plugins.filter.drill import drill_figures
 from auditdb_backup.errors import BackupError
-from auditdb_drill import acknowledged, catalog, fetch, ledger, measured, place
+from auditdb_drill import acknowledged, catalog, controls, fetch, ledger, measured, place, space
 from auditdb_drill.acknowledged import Acknowledged
 from auditdb_drill.facts import Carried, Facts
 from auditdb_drill.request import Case
+from backups import backup
 from hypothesis import given
 from hypothesis import strategies as st
 
+ROOT = Path(__file__).resolve().parents[2]
 SECOND = 1_000_000
 T0 = 1_777_600_000 * SECOND
 
@@ -138,3 +144,65 @@ def test_only_a_drills_own_directory_is_emptied(tmp_path):
     (tmp_path / "link").symlink_to("/")
     place.clear(tmp_path)
     assert [each.name for each in tmp_path.iterdir()] == [place.MARKER]
+
+
+def test_what_was_not_measured_has_no_figure():
+    wanted = {"name": "latest", "source": "repository", "target": "latest", "rpo_budget": 180, "rto_budget": 0}
+    (row,) = drill_figures({}, [wanted])
+    assert (row["rpo_wanted"], row["rto_wanted"]) == ("180 s", "any")
+    assert {row[name] for name in ("rpo", "rto", "outcome")} == {"not measured yet"}
+    content = {
+        "cases": [{"name": "latest", "source": "repository", "rto_ms": 1234, "rpo_ms": 60_100, "rows_lost": 60}],
+        "results": [{"group": "latest", "status": "failed"}],
+    }
+    (row,) = drill_figures(content, [wanted])
+    assert (row["rpo"], row["rto"], row["outcome"]) == ("60.1 s, 60 rows", "1.2 s", "failed")
+    (row,) = drill_figures({"cases": [{"name": "latest", "source": "repository"}], "results": []}, [wanted])
+    assert (row["rpo"], row["rto"]) == ("it was not restored", "it was not restored")
+    (row,) = drill_figures(content, [{**wanted, "source": "offsite"}])
+    assert row["rto"] == "not measured yet", "another restore than the one of that name"
+
+
+def test_the_segment_that_is_taken_away_is_one_that_is_wanted():
+    older = backup("20260501T013000Z-full", started_at="2026-05-01T01:30:00.000000Z", start_lsn="0/2000028")
+    newer = backup("20260501T053000Z-full", started_at="2026-05-01T05:30:00.000000Z", start_lsn="0/6000028")
+    wal = [f"{1:08X}{0:08X}{number:08X}" for number in range(2, 11)]
+    others = ["00000002.history", f"{wal[4]}.00000028.backup", f"{2:08X}{0:08X}{11:08X}"]
+    assert controls.needed(wal + others, [older]) == wal[4]
+    assert controls.needed(wal + others, [newer, older]) == wal[6], "not the older one's, once there is a newer"
+    assert controls.needed(wal[:5] + others, [older, newer]) == wal[4], "its own, where no later one tells of a gap"
+    logical = backup("20260502T013000Z-logical", start_lsn="0/8000028")
+    assert controls.needed(wal, [newer, logical]) == wal[6]
+
+
+def imports(name: str) -> set[str]:
+    """Return the module and all of this collection's that it imports."""
+    path = ROOT / "plugins/module_utils" / f"{name}.py"
+    found = re.findall(r"^from ansible_collections[.]\S+[.]module_utils[.](\w+) import", path.read_text(), re.MULTILINE)
+    return {name}.union(*map(imports, found))
+
+
+def test_all_that_verifies_seals_is_installed_and_needs_no_ansible():
+    variables = yaml.safe_load((ROOT / "roles/restore_drill/vars/main.yml").read_text())
+    program = (ROOT / "roles/restore_drill/files/auditdb_drill/seals.py").read_text()
+    used = re.findall(r"^from ansible_collections[.]\S+[.](\w+) import", program, re.MULTILINE)
+    assert used and set(variables["__restore_drill_shared"]) == set().union(*map(imports, used))
+    for name in variables["__restore_drill_shared"]:
+        text = (ROOT / "plugins/module_utils" / f"{name}.py").read_text()
+        assert not re.search(r"^(from|import) ansible[. ]", text, re.MULTILINE), name
+
+
+def test_room_is_that_of_the_copy_its_parts_and_the_wal_that_is_replayed():
+    full, later = backup("20260501T013000Z-full"), backup("20260501T020500Z-incremental")
+    known = {each.id: each for each in (full, later)}
+    assert space.restored(known, [full.id], 3) == 9 + 3 * (16 << 20)
+    assert space.restored(known, list(known), 0) == 2 * (9 + 9), "combined beside its parts"
+    assert space.restored(known, [full.id], 10_000) == 9 + (1 << 30)
+
+
+def test_too_little_room_is_said_with_both_figures(tmp_path):
+    space.check(tmp_path, 1)
+    with pytest.raises(
+        BackupError, match=rf"restore_drill_directory {tmp_path}: {1 << 62} bytes are needed, \d+ are free"
+    ):
+        space.check(tmp_path, 1 << 62)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from throwaway import ROOT
 
 STATE = "/var/lib/auditdb"
 JOBS = ["bad", "good", "slow"]
@@ -75,6 +77,22 @@ def test_a_job_that_is_declared_no_more_goes(control, playbook):
     control.run("test", "!", "-e", "/etc/systemd/system/auditdb-slow.service")
     assert prop(control, "auditdb-good.timer", "TimersCalendar").count("OnCalendar=*-*-* *:00:00") == 1, "the new time"
     assert playbook().code == 0 and playbook().changed == 0, "and comes back"
+
+
+def test_the_default_jobs_are_those_of_shipped_playbooks(control, playbook):
+    run = declare(playbook)
+    assert run.code == 0, run.output
+    try:
+        timers = control.run("systemctl", "list-timers", "--no-legend", "--all", "auditdb-*")
+        names = {"maintenance", "verification", "health", "restore-drill"}
+        assert set(re.findall(r"auditdb-(\S+)[.]timer", timers)) == names
+        for name in names:
+            command = prop(control, f"auditdb-{name}", "ExecStart")
+            (found,) = re.findall(r"auditdb[.]postgresql[.](\w+)", command)
+            assert (ROOT / f"playbooks/{found}.yml").is_file(), command
+        assert prop(control, "auditdb-restore-drill.timer", "TimersCalendar").count("OnCalendar=Sun *-*-* 05:15:00 UTC")
+    finally:
+        assert playbook().code == 0
 
 
 @pytest.mark.parametrize(

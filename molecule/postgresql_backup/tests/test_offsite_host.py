@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 
 import docker
 import pytest
-from backup_host import COPY, KEY, REPOSITORY, Done
+from backup_host import COPY, KEY, REPOSITORY, SCENARIO, Done
 
 SSH = "/etc/auditdb-backup/main.key"
 OPTIONS = f"-F none -T -oBatchMode=yes -oIdentityFile={SSH} -oUserKnownHostsFile={SSH}.known_hosts"
@@ -162,3 +163,27 @@ def test_a_repository_is_made_of_it_and_restored_from(database, place):
     database.recovered()
     assert database.copy_sql("SELECT max(id) FROM ledger") == last
     database.shell(f"rm -rf {RESTORED}")
+
+
+def test_a_lost_site_is_rehearsed_from_it(database, place, playbook):
+    """The repository is as good as gone: what it has and the second place has not is not restored."""
+    written = "SELECT count(*) > 8 FROM restore_drill.heartbeat"
+    database.wait(lambda: database.sql(written) == "t", "heartbeats are not written")
+    database.switch()
+    database.good("offsite")
+    there = int(database.sql("SELECT max(id) FROM restore_drill.heartbeat"))
+    time.sleep(3)
+    database.switch()
+    given = {"restore_drill_cases": [{"name": "site lost", "source": "offsite", "target": "latest"}]}
+    run = playbook("auditdb.postgresql.restore_drill", "--limit", database.host.name, "-e", json.dumps(given))
+    assert run.code == 0, run.output
+    evidence = SCENARIO / "inventory/.state/evidence/restore_drill"
+    (case,) = json.loads(max(evidence.glob(f"{database.host.name}-main-*.json")).read_bytes())["cases"]
+    assert case["rows_lost"] >= 2 and case["fetched_bytes"] > 0 and there > 0
+    assert place.shell("find . -newer repository.json -name '.*' -type f") == "", "nothing is left there"
+    # A byte that is flipped there makes it red.
+    name = max(name for name in place.shell("ls backups").split() if name.endswith("-full"))
+    place.flip(f"backups/{name}/data.tar.zst.age")
+    run = playbook("auditdb.postgresql.restore_drill", "--limit", database.host.name, "-e", json.dumps(given))
+    assert run.code != 0 and "it is restored and recovers" in run.text
+    place.flip(f"backups/{name}/data.tar.zst.age")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import time
 
 import pytest
-from backup_host import REPOSITORY
+from backup_host import REPOSITORY, SCENARIO
 
 MOMENT = """to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 PLAYBOOK = "auditdb.postgresql.restore"
@@ -27,6 +30,23 @@ class Cluster:
         run = self.playbook(PLAYBOOK, "--limit", self.name, "-e", json.dumps(given), *arguments)
         assert self.database.call("test", "-e", "/run/auditdb-restore", user="root").code == 1, "the key is gone"
         return run
+
+    def begin(self, target, **more) -> subprocess.Popen:
+        """Begin a restore, in a process group of its own."""
+        given = {"postgresql_restore_target": target, "postgresql_restore_over": more["over"]}
+        argv = ["ansible-playbook", "-i", str(SCENARIO / "inventory"), PLAYBOOK, "--limit", self.name]
+        return subprocess.Popen(
+            [*argv, "-e", json.dumps(given)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def kill(self, watch: str, victim: str) -> None:
+        """Kill the victim once there is what is watched for."""
+        found = f"pgrep -f '{watch}' >/dev/null && pkill -9 -f '{victim}' && exit 0"
+        killer = f"for n in $(seq 6000); do {found}; sleep 0.01; done; exit 1"
+        self.database.host.container.exec_run(["bash", "-c", killer], detach=True)
 
     def exists(self, path) -> bool:
         return self.database.call("test", "-e", path, user="root").code == 0
@@ -138,17 +158,58 @@ def test_in_its_place_with_the_old_data_aside_and_archiving_on_the_new_timeline(
     assert int(cluster.database.copy_sql("SELECT count(*) FROM ledger")) == rows
 
 
-@pytest.mark.parametrize("step", ["restore", "recover"])
-def test_a_program_that_was_killed_leaves_the_cluster_alone_and_is_gone_on_with(cluster, step):
+# What is waited for on the host, and what is killed with signal 9 then. Brackets: and not the killer itself.
+PROGRAM = "auditdb-backup/[s]tart.py .* {} --to"
+KILLED = {
+    "restore": (PROGRAM.format("restore"), PROGRAM.format("restore")),
+    "recover": (PROGRAM.format("recover"), PROGRAM.format("recover")),
+    "decrypt": ("[a]ge --decrypt", "[a]ge --decrypt"),
+    "unpack": ("[t]ar --extract .*restoring", PROGRAM.format("restore")),
+    "verify": ("[p]g_verifybackup .*restoring", PROGRAM.format("restore")),
+    "fetch of WAL": ("auditdb-backup/[s]tart.py .* get --identity", "auditdb-backup/[s]tart.py .* get --identity"),
+    "server": ("bin/[p]ostgres -D .*restored/data", "bin/[p]ostgres -D .*restored/data"),
+}
+
+
+@pytest.mark.parametrize(
+    "step", ["restore", "recover", *(pytest.param(step, marks=pytest.mark.long) for step in list(KILLED)[2:])]
+)
+def test_what_was_killed_leaves_the_cluster_alone_and_is_gone_on_with(cluster, step):
     target, rows = ready(cluster)
-    pattern = f"auditdb-backup/[s]tart.py .* {step} --to"  # and not the killer itself
-    killer = f"for n in $(seq 1200); do pkill -9 -f '{pattern}' && exit 0; sleep 0.05; done; exit 1"
-    cluster.database.host.container.exec_run(["bash", "-c", killer], detach=True)
+    started = cluster.database.sql("SELECT pg_postmaster_start_time()")
+    cluster.kill(*KILLED[step])
     run = cluster.restore(target, over=cluster.over)
     assert run.code != 0, "it was killed"
     assert cluster.rows() == rows + 4 and cluster.aside() == []
+    assert cluster.database.sql("SELECT pg_postmaster_start_time()") == started
     run = cluster.restore(target, over=cluster.over)
-    assert run.code == 0 and cluster.rows() == rows, run.output
+    assert run.code == 0 and cluster.rows() == rows and len(cluster.aside()) == 1, run.output
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", ["restore", "recover"])
+def test_when_the_control_node_is_gone_the_next_run_goes_on(cluster, step):
+    """Nothing is taken back then, and what runs on the host runs on."""
+    target, rows = ready(cluster)
+    begun = cluster.begin(target, over=cluster.over)
+    watch = f"pgrep -f '{PROGRAM.format(step)}'"
+    cluster.database.wait(lambda: cluster.database.call("bash", "-c", watch).code == 0, f"{step} did not begin")
+    os.killpg(begun.pid, signal.SIGKILL)
+    begun.wait()
+    assert cluster.rows() == rows + 4 and cluster.aside() == []
+    run = cluster.restore(target, over=cluster.over)
+    assert run.code == 0 and cluster.rows() == rows and len(cluster.aside()) == 1, run.output
+
+
+@pytest.mark.long
+def test_killed_in_the_backup_after_the_exchange_the_next_run_goes_on(cluster):
+    target, rows = ready(cluster)
+    cluster.kill("auditdb-backup/[s]tart.py .* backup full", "auditdb-backup/[s]tart.py .* backup full")
+    run = cluster.restore(target, over=cluster.over)
+    assert run.code != 0 and cluster.rows() == rows and len(cluster.aside()) == 1, run.output
+    run = cluster.restore(target, over=cluster.over)
+    assert run.code == 0 and cluster.rows() == rows and len(cluster.aside()) == 1, run.output
+    assert not cluster.exists(f"{cluster.directory}/auditdb_restore.json"), "and it is complete"
 
 
 @pytest.mark.parametrize(

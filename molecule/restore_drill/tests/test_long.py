@@ -86,4 +86,6 @@ def test_a_lost_site_comes_back_in_one_command(drill, playbook, tmp_path):
     assert int(back.sql(f"SELECT count(*) FROM restore_drill.heartbeat WHERE id <= {newest - 5}")) == newest - 5
     assert int(back.host.sql("SELECT count(*) FROM audit.filler", "audit_db")) == BYTES // 960
     back.host.sql("DROP TABLE audit.filler", "audit_db")
+    # The mount is read only until here; from now on, copies are added again.
+    host.run("chown", "-R", "postgres:", "/srv/offsite")
     assert back.backup("status").code == 0, back.backup("status").output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -145,6 +146,20 @@ def test_refused_before_anything_changes(drill):
     assert run.code != 0 and "yesterday" in run.text and run.changed == 0
     run = drill.run("--check")
     assert run.code == 0 and run.changed == 0, run.output
+
+
+def test_too_little_room_is_said_before_anything_is_fetched(drill):
+    """A file system that has room for what is fetched, and not for what becomes of it."""
+    place = "/var/lib/auditdb-drill/small"
+    drill.database.shell(f"mkdir -p {place}; mount -t tmpfs -o size=12m none {place}", user="root")
+    try:
+        run = drill.run(restore_drill_directory=place, restore_drill_cases=[CASE])
+        left = drill.database.shell(f"ls {place}", user="root")
+    finally:
+        drill.database.shell(f"umount {place}; rmdir {place}", user="root")
+    said = re.search(rf"restore_drill_directory {place}: ([0-9]+) bytes are needed, ([0-9]+) are free", run.text)
+    assert run.code != 0 and said and int(said[1]) > 30 << 20 > 12 << 20 >= int(said[2]), run.output
+    assert left == "DRILL"
 
 
 @pytest.mark.long

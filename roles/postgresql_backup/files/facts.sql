@@ -2,6 +2,7 @@
 SELECT
     current_setting('server_version_num')::integer / 10000 AS version,
     current_setting('config_file') AS config_file,
+    current_setting('data_directory') AS data_directory,
     current_setting('wal_level') AS wal_level,
     pg_catalog.pg_is_in_recovery() AS standby,
     -- While archive_mode is off, the server shows no archive_command: the files do.
@@ -12,4 +13,8 @@ SELECT
     EXISTS (
         SELECT FROM pg_catalog.pg_hba_file_rules
         WHERE type = 'local' AND 'replication' = ANY (database) AND user_name && ARRAY['all', current_user::text]
-    ) AS replication
+    ) AS replication,
+    EXISTS (
+        SELECT FROM pg_catalog.pg_hba_file_rules
+        WHERE type IN ('host', 'hostssl') AND 'replication' = ANY (database) AND user_name && ARRAY['all', 'auditdb_backup']
+    ) AS remote_replication

@@ -143,13 +143,22 @@ def _wait(server: Server, directory: Path, deadline: float) -> None:
                 cursor.execute("SELECT pg_is_in_recovery()")
                 if cursor.fetchone() == (False,):
                     return
-        if time.monotonic() - started > 2 and not (directory / "postmaster.pid").exists():
+        if time.monotonic() - started > 2 and not _lives(directory):
             raise BackupError(
                 f"recovery failed: {_tail(server.log)}",
                 "see the log's end: the target may not be in the archived WAL, or WAL is missing",
             )
         time.sleep(0.1)
     raise BackupError(f"recovery did not end in time: {_tail(server.log)}", "give it more time: --seconds")
+
+
+def _lives(directory: Path) -> bool:
+    """Return whether there is the process that the directory's server says it is: a killed one leaves its file."""
+    path = directory / "postmaster.pid"
+    try:
+        return Path("/proc", path.read_text().splitlines()[0].lstrip("-")).exists()
+    except (FileNotFoundError, IndexError):
+        return False
 
 
 def _tail(log: Path) -> str:

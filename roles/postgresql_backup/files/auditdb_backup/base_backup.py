@@ -42,9 +42,8 @@ def take(settings: Configuration, parent: Backup | None) -> Backup:
             f"the server has the tablespaces {', '.join(facts.tablespaces)}, which this engine does not back up",
             "move their tables to pg_default, or use the engine pgbackrest",
         )
-    started = clock.now()
     kind = "incremental" if parent else "full"
-    name = f"{started:%Y%m%dT%H%M%SZ}-{kind}"
+    started, name = repository.begin(kind)
     with repository.workplace(name) as work:
         data = work / "data"
         run(

@@ -29,10 +29,11 @@ PROBLEMS = 3
 FINDINGS = 1
 
 
-def prepare(settings: Configuration, _engine: Engine, _arguments: Namespace) -> int:
+def prepare(settings: Configuration, engine: Engine, _arguments: Namespace) -> int:
     """Make the repository, where there is none."""
     repository = Repository(settings.repository)
     made = repository.create(settings.cluster, Server(settings).facts().system_identifier)
+    engine.prepare(made)
     print("made" if made else "is there")
     return 0
 

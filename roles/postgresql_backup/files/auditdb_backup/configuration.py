@@ -64,6 +64,16 @@ class Configuration:
     """Private key for it, which signs inventories too; beside it, .known_hosts and .signers."""
     slot: str
     """Replication slot by which WAL is received as it is written; empty where it is not."""
+    backup_ssh: str
+    """The host that keeps the backups of this one, as USER@HOST:PORT; empty where this host does."""
+    environment: Mapping[str, str]
+    """What libpq is told besides, such as PGSSLMODE (https://www.postgresql.org/docs/current/libpq-envars.html)."""
+
+    def key(self) -> Path:
+        """Return the private key for other hosts; raise BackupError where there is none."""
+        if self.ssh_key is None:
+            raise BackupError("there is no key for the other host", REMEDY)
+        return self.ssh_key
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Configuration:

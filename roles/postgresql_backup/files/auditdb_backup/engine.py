@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from .backup import Backup
+from .configuration import Configuration
 from .errors import BackupError
 from .retention import Plan
 from .wal_continuity import WalState
@@ -65,6 +67,9 @@ class Restored:
 class Engine(Protocol):
     """One way to keep backups."""
 
+    def prepare(self, made: bool) -> None:
+        """Make what the repository needs besides its directories; ``made``: these were made now."""
+
     def push(self, path: Path) -> bool:
         """Archive a WAL file, durably; False where an identical one is archived already."""
 
@@ -94,6 +99,12 @@ class Engine(Protocol):
 
     def files(self, backups: Sequence[str]) -> Iterator[Path]:
         """Yield what a restore of these backups to any later moment reads: files, relative to the repository."""
+
+    def fetch(self, files: Sequence[Path], directory: Path) -> int:
+        """Copy files, relative to the repository, into a directory; return how many bytes they have."""
+
+    def local(self, backups: Sequence[str]) -> AbstractContextManager[Configuration]:
+        """Return a context manager that yields the configuration of a repository on this host with these backups."""
 
     def offsite(self) -> int:
         """Copy what the second place does not have yet, and return the number of files."""

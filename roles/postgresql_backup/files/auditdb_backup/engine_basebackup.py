@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from . import base_backup, logical_backup, offsite, proof, restore, streamed, verify, wal_archive
@@ -19,22 +21,43 @@ from .errors import BackupError
 from .expire import remove
 from .postgres import Server
 from .repository import Repository
+from .restore import Unpack
 from .retention import Plan, daily, dropped, dropped_wal, keep
+from .verify import Reader as AnyReader
 from .wal_continuity import WalState, leads
 from .wal_name import holding, segment
 
 SWITCH_SECONDS = 120
 
 
+class Reader:
+    """Reads again what this engine stores."""
+
+    def __init__(self, settings: Configuration) -> None:
+        self._settings = settings
+
+    def backup(self, each: Backup, identity: Path | None) -> None:
+        """Read a backup."""
+        verify.read_backup(self._settings, each, identity)
+
+    def wal(self, name: str, identity: Path | None) -> None:
+        """Read a WAL file."""
+        verify.read_wal(Repository(self._settings.repository), name, identity)
+
+
 class Engine:
     """The engine ``basebackup``."""
+
+    _incremental_since = base_backup.INCREMENTAL_SINCE
 
     def __init__(self, settings: Configuration, program: str, configuration: Path, wait: int) -> None:
         self._settings = settings
         self._repository = Repository(settings.repository)
-        self._program = program
-        self._configuration = configuration
+        self._own = [program, "--config", str(configuration)]
         self._wait = wait
+
+    def prepare(self, made: bool) -> None:
+        """Make what the repository needs besides its directories: nothing."""
 
     def push(self, path: Path) -> bool:
         """Archive a WAL file."""
@@ -59,11 +82,14 @@ class Engine:
             if kind == "logical":
                 return logical_backup.take(self._settings)
             if kind == "full":
-                return base_backup.take(self._settings, None)
-            if Server(self._settings).facts().major < base_backup.INCREMENTAL_SINCE:
+                return self._take(None)
+            if Server(self._settings).facts().major < self._incremental_since:
                 self._switch()
                 return None
-            return base_backup.take(self._settings, self._parent())
+            return self._take(self._parent())
+
+    def _take(self, parent: Backup | None) -> Backup:
+        return base_backup.take(self._settings, parent)
 
     def _trusted(self) -> Mapping[str, Backup | BackupError]:
         backups = self.backups()
@@ -109,15 +135,21 @@ class Engine:
     def verify(self, only: str | None, identity: Path | None) -> list[Finding]:
         """Read backups and WAL again."""
         with self._repository.lock("verify", self._wait):
-            return verify.verify(self._settings, self.backups(), only, identity)
+            return verify.verify(self._settings, self.backups(), only, identity, self._reader())
+
+    def _reader(self) -> AnyReader:
+        return Reader(self._settings)
 
     def expire(self, dry_run: bool) -> Plan:
         """Remove what retention does not keep."""
         with self._repository.lock("expire", self._wait):
             plan = self._plan()
             if not dry_run:
-                remove(self._repository, plan)
+                self._remove(plan)
             return plan
+
+    def _remove(self, plan: Plan) -> None:
+        remove(self._repository, plan)
 
     def _plan(self) -> Plan:
         policy = self._settings.retention
@@ -136,11 +168,14 @@ class Engine:
 
     def restore(self, request: Request) -> Restored:
         """Restore into an empty directory."""
-        return restore.restore(self._settings, self._trusted(), request, self._program, self._configuration)
+        return restore.restore(self._settings, self._trusted(), request, self._own, self._unpacking())
+
+    def _unpacking(self) -> Unpack:
+        return restore.unpacking(self._settings)
 
     def check_restore(self, request: Request) -> list[str]:
         """Return what a restore would use."""
-        return restore.check(self._settings, self._trusted(), request, self._program, self._configuration)
+        return restore.check(self._settings, self._trusted(), request, self._own)
 
     def files(self, backups: Sequence[str]) -> Iterator[Path]:
         """Yield the files of these backups, and the WAL from the oldest of them on, of all timelines."""
@@ -158,6 +193,21 @@ class Engine:
                 yield Path(self._repository.wal.name, name)
         for name in streamed.names(self._repository.stream):
             yield Path(self._repository.stream.name, name)
+
+    def fetch(self, files: Sequence[Path], directory: Path) -> int:
+        """Copy files of the repository."""
+        size = 0
+        for path in files:
+            there = path if (self._repository.root / path).exists() else streamed.completed(path)
+            target = directory / there
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._repository.root / there, target)
+            size += target.stat().st_size
+        return size
+
+    def local(self, backups: Sequence[str]) -> AbstractContextManager[Configuration]:
+        """Return a context manager that yields the configuration: the repository is on this host."""
+        return nullcontext(self._settings)
 
     def offsite(self) -> int:
         """Copy what the second place does not have yet."""

@@ -117,8 +117,11 @@ class Extraction:
     def _scratch(self, seconds: int) -> Iterator[Configuration]:
         logical, request = self._logical(), self._request
         if logical:
-            place = request.directory.parent
-            with scratch.of_dump(self._settings, logical, place, request.identity, [self._wanted.database]) as found:
+            place, databases = request.directory.parent, [self._wanted.database]
+            with (
+                self._engine.local([logical.id]) as settings,
+                scratch.of_dump(settings, logical, place, request.identity, databases) as found,
+            ):
                 yield found
         else:
             with scratch.of_moment(self._settings, self._engine, request, seconds) as found:

@@ -40,8 +40,7 @@ def take(settings: Configuration) -> Backup:
     missing = set(databases) - set(server.databases())
     if missing:
         raise BackupError(f"there are no databases {', '.join(sorted(missing))}", "correct databases")
-    started = clock.now()
-    name = f"{started:%Y%m%dT%H%M%SZ}-logical"
+    started, name = repository.begin("logical")
     with repository.workplace(name) as work:
         place = work / "backup"
         place.mkdir(mode=0o750)

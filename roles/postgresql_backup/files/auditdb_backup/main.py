@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from . import processes
 from .configuration import Configuration
 from .errors import BackupError
 
@@ -24,6 +26,8 @@ PROGRAM = "/usr/local/bin/auditdb-backup"
 NOT_ARCHIVED = 1
 STOP_RECOVERY = 126
 GRACE_SECONDS = 10
+GATE_SECONDS = 600
+"""That a subcommand of the database host waits for another run on the backup host."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     discard = commands.add_parser("discard", help="stop and remove what a killed extract has left")
     discard.add_argument("--scratch", type=Path, required=True, help="the directory that was given to it")
     commands.add_parser("offsite", help="copy what the second place does not have")
+    commands.add_parser("gate", help="answer the database host: what a key's forced command runs on a backup host")
     serve = commands.add_parser("serve", help="be a second place: what a key's forced command answers")
     serve.add_argument("directory", type=Path, help="what it can add to and read")
     commands.add_parser("stream", help="receive WAL as it is written")
@@ -116,16 +121,21 @@ def _limit(seconds: int) -> None:
 
 
 def engine_of(settings: Configuration, configuration: Path, wait: int) -> Any:
-    """Return the engine that the configuration names."""
-    return importlib.import_module(f".engine_{settings.engine}", __package__).Engine(
-        settings, PROGRAM, configuration, wait
-    )
+    """Return the engine that the configuration names, or the one that asks the backup host."""
+    name = "remote" if settings.backup_ssh else settings.engine
+    return importlib.import_module(f".engine_{name}", __package__).Engine(settings, PROGRAM, configuration, wait)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     if arguments.command == "serve":
         return int(importlib.import_module(".serve", __package__).serve(arguments.directory))
     settings = Configuration.read(arguments.config)
+    os.environ.update(settings.environment)
+    processes.ENVIRONMENT.update(settings.environment)
+    if settings.backup_ssh:
+        remote = importlib.import_module(".engine_remote", __package__)
+        if arguments.command not in remote.HERE:
+            return int(remote.relay(settings, arguments, argv))
     # WAL is handled without the rest of the program: once a minute and more often, it has to be quick.
     if arguments.command == "push":
         _limit(settings.push_timeout)
@@ -137,6 +147,10 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.command == "get":
         return 0 if engine.get(arguments.name, arguments.target, arguments.identity) else NOT_ARCHIVED
+    if arguments.command == "gate":
+        gate = importlib.import_module(".gate", __package__)
+        own = [PROGRAM, "--config", str(arguments.config), "--wait", str(GATE_SECONDS)]
+        return int(gate.Gate(settings, engine, own, parser().parse_args).answer())
     commands = importlib.import_module(".commands", __package__)
     name = COMMANDS.get(arguments.command, arguments.command)
     return int(getattr(commands, name)(settings, engine, arguments))
@@ -150,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if end.code in (None, 0) else STOP_RECOVERY
     stops = arguments.command == "get" and not arguments.standby
     try:
-        return _run(arguments)
+        return _run(arguments, sys.argv[1:] if argv is None else argv)
     except BackupError as error:
         print(f"auditdb-backup {arguments.command}: {error}", file=sys.stderr)
     except OSError as error:

@@ -104,9 +104,9 @@ def opened(settings: Configuration) -> AbstractContextManager[Place]:
         return nullcontext(Directory(settings.offsite))
     if settings.offsite_ssh:
         # Not before it is needed: it needs this module.
-        from .place_ssh import Connection  # noqa: PLC0415
+        from .place_ssh import connection  # noqa: PLC0415
 
-        return Connection(settings)
+        return connection(settings)
     raise BackupError(
         "no second place is configured", "set postgresql_backup_offsite_host, or postgresql_backup_offsite"
     )

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,20 @@ from .errors import BackupError
 
 FORMAT = 1
 DIRECTORIES = ("wal", "backups", "proofs", "jobs", "work")
+STREAM = "stream"
+REMOVE_SECONDS = 30
+
+
+def _remove(directory: Path) -> None:
+    """Remove a directory of a run that was killed: a program that it had started may write there until it notices."""
+    deadline = time.monotonic() + REMOVE_SECONDS
+    while directory.exists():
+        try:
+            shutil.rmtree(directory)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ class Repository:
     @property
     def stream(self) -> Path:
         """Return the directory of WAL that is received as it is written; made by what receives it."""
-        return self.root / "stream"
+        return self.root / STREAM
 
     @property
     def backups(self) -> Path:
@@ -132,11 +147,20 @@ class Repository:
         finally:
             os.close(descriptor)
 
+    def begin(self, kind: str) -> tuple[datetime, str]:
+        """Return the moment and the id of a backup that begins. The lock is held: no two get the same."""
+        while True:
+            started = clock.now()
+            name = f"{started:%Y%m%dT%H%M%SZ}-{kind}"
+            if not (self.backups / name).exists():
+                return started, name
+            time.sleep(0.1)
+
     @contextmanager
     def workplace(self, name: str) -> Iterator[Path]:
         """Yield an empty directory that is gone after the block. The lock is held: what else is here was killed."""
         for left in self.work.iterdir():
-            shutil.rmtree(left)
+            _remove(left)
         place = self.work / name
         place.mkdir(mode=0o700)
         try:

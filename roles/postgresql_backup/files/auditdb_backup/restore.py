@@ -9,8 +9,8 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ from .wal_continuity import leads
 from .wal_name import position
 
 MARKER = ".auditdb-restoring"
+Phase = Callable[[str], AbstractContextManager[None]]
+"""A context manager that measures how long its block takes."""
+Unpack = Callable[[Sequence[Backup], Request, Path, Phase], None]
+"""Makes a data directory of backups, the full one first."""
 
 
 def choose(
@@ -88,10 +92,10 @@ def _on_timeline(usable: list[Backup], request: Request, parents: Mapping[int, t
     return found
 
 
-def settings_of(settings: Configuration, request: Request, program: str, configuration: Path) -> dict[str, str]:
-    """Return the recovery settings, by name."""
+def settings_of(request: Request, own: Sequence[str]) -> dict[str, str]:
+    """Return the recovery settings, by name. ``own``: how this program is run with its configuration."""
     target = request.target
-    getting = [program, "--config", str(configuration), "get", "--identity", str(request.identity)]
+    getting = [*own, "get", "--identity", str(request.identity)]
     found = {
         "restore_command": shlex.join(getting).replace("%", "%%") + " %f %p",
         "recovery_target_timeline": target.timeline,
@@ -149,10 +153,10 @@ def described(request: Request, chosen: Sequence[Backup]) -> dict[str, Any]:
 
 
 def check(
-    settings: Configuration, backups: Mapping[str, Backup | BackupError], request: Request, program: str, path: Path
+    settings: Configuration, backups: Mapping[str, Backup | BackupError], request: Request, own: Sequence[str]
 ) -> list[str]:
     """Return the backups that a restore would use; raise BackupError where it would refuse, and change nothing."""
-    settings_of(settings, request, program, path)
+    settings_of(request, own)
     return [each.id for each in _chain(settings, backups, request)]
 
 
@@ -160,35 +164,19 @@ def _chain(settings: Configuration, backups: Mapping[str, Backup | BackupError],
     return line(backups, choose(backups, request, wal_archive.parents(Repository(settings.repository).wal)))
 
 
-def restore(
-    settings: Configuration,
-    backups: Mapping[str, Backup | BackupError],
-    request: Request,
-    program: str,
-    configuration: Path,
-) -> Restored:
-    """Restore the newest fitting backup; PostgreSQL itself replays the WAL when the directory is started."""
-    repository = Repository(settings.repository)
-    chosen = _chain(settings, backups, request)
-    written = settings_of(settings, request, program, configuration)
-    spent: dict[str, int] = {}
+def unpacking(settings: Configuration) -> Unpack:
+    """Return what makes a data directory of backups that the engine basebackup has taken."""
+    backups = Repository(settings.repository).backups
 
-    @contextmanager
-    def phase(name: str) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        spent[name] = round((time.monotonic() - begun) * 1000)
-
-    with _beside(request.directory) as place:
-        parts = [place / f"part{number}" for number in range(len(chosen))]
+    def unpack(chosen: Sequence[Backup], request: Request, data: Path, phase: Phase) -> None:
+        parts = [data.with_name(f"part{number}") for number in range(len(chosen))]
         with phase("decrypt"):
             for each, part in zip(chosen, parts, strict=True):
                 part.mkdir(mode=0o700)
                 for artefact in each.artefacts:
-                    check_artefact(repository.backups / each.id, artefact)
+                    check_artefact(backups / each.id, artefact)
                 (packed,) = (artefact for artefact in each.artefacts if artefact.name == DATA)
-                unpack_directory(repository.backups / each.id, packed, part, request.identity)
-        data = place / "data"
+                unpack_directory(backups / each.id, packed, part, request.identity)
         with phase("combine"):
             if len(parts) == 1:
                 parts[0].rename(data)
@@ -196,13 +184,39 @@ def restore(
                 run([str(settings.bin / "pg_combinebackup"), f"--output={data}", *map(str, parts)])
         with phase("verify"):
             run([str(settings.bin / "pg_verifybackup"), "--quiet", str(data)])
+        for part in parts:
+            if part.exists():
+                shutil.rmtree(part)
+
+    return unpack
+
+
+def restore(
+    settings: Configuration,
+    backups: Mapping[str, Backup | BackupError],
+    request: Request,
+    own: Sequence[str],
+    unpack: Unpack,
+) -> Restored:
+    """Restore the newest fitting backup; PostgreSQL itself replays the WAL when the directory is started."""
+    chosen = _chain(settings, backups, request)
+    written = settings_of(request, own)
+    spent: dict[str, int] = {}
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        spent[name] = spent.get(name, 0) + round((time.monotonic() - begun) * 1000)
+
+    with _beside(request.directory) as place:
+        data = place / "data"
+        unpack(chosen, request, data, phase)
+        with phase("verify"):
             run([str(settings.bin / "initdb"), "--sync-only", f"--pgdata={data}"])
         with (data / "postgresql.auto.conf").open("a") as file:
             file.write("# Written by auditdb-backup restore.\n" + lines(written))
         (data / "recovery.signal").touch(mode=0o600)
-        for part in parts:
-            if part.exists():
-                shutil.rmtree(part)
         for each_file in data.iterdir():
             each_file.rename(place / each_file.name)
         data.rmdir()

@@ -30,6 +30,11 @@ def names(directory: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_file() and wal_name.NAME.fullmatch(entry.name))
 
 
+def completed(path: Path) -> Path:
+    """Return what a streamed file is called once its segment is complete: what it held is in it."""
+    return path.with_name(path.name.removesuffix(PARTIAL))
+
+
 def find(repository: Repository, name: str, *, last: bool) -> Path | None:
     """Return the streamed file that can stand for the archived one of this name.
 

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from . import proof, scratch, wal_archive
 from .backup import DAMAGED, Backup
@@ -28,8 +29,22 @@ from .wal_continuity import WalState, gaps, state
 from .wal_name import Segment, ending, holding, segment
 
 
+class Reader(Protocol):
+    """How an engine reads again what it stores; both raise BackupError where it is not what was stored."""
+
+    def backup(self, each: Backup, identity: Path | None) -> None:
+        """Read a full or an incremental backup."""
+
+    def wal(self, name: str, identity: Path | None) -> None:
+        """Read a WAL file."""
+
+
 def verify(
-    settings: Configuration, backups: Mapping[str, Backup | BackupError], only: str | None, identity: Path | None
+    settings: Configuration,
+    backups: Mapping[str, Backup | BackupError],
+    only: str | None,
+    identity: Path | None,
+    reader: Reader,
 ) -> list[Finding]:
     """Return what is wrong with the backups, or with one of them, and with the WAL; keep it as their proofs."""
     repository = Repository(settings.repository)
@@ -40,14 +55,14 @@ def verify(
         if only in (None, name):
             known = proof.read(repository, name)
             try:
-                _verify_one(settings, backups, each, identity)
+                _verify_one(settings, backups, each, identity, reader)
                 restored = identity is not None and isinstance(each, Backup) and each.kind == "logical"
                 proof.write(repository, name, proof.passed(known, restored=restored))
             except BackupError as error:
                 proof.write(repository, name, proof.failed(known, error.message))
                 findings.append(Finding(name, str(error)))
     if only is None:
-        findings += _verify_wal(repository, identity)
+        findings += _verify_wal(repository, identity, reader)
         findings += [
             Finding(name, f"WAL file {name} is missing. Remedy: {wal_archive.DAMAGED}")
             for name in wal_state(repository, backups, settings.retention).missing
@@ -60,12 +75,21 @@ def _verify_one(
     backups: Mapping[str, Backup | BackupError],
     each: Backup | BackupError,
     identity: Path | None,
+    reader: Reader,
 ) -> None:
     if isinstance(each, BackupError):
         raise each
     why = broken(backups, each)
     if why:
         raise BackupError(f"backup {each.id}: {why}", DAMAGED)
+    if each.kind == "logical":
+        read_backup(settings, each, identity)
+    else:
+        reader.backup(each, identity)
+
+
+def read_backup(settings: Configuration, each: Backup, identity: Path | None) -> None:
+    """Read a backup whose files are its artefacts; raise BackupError where one is not what was stored."""
     directory = settings.repository / "backups" / each.id
     for artefact in each.artefacts:
         check(directory, artefact)
@@ -93,20 +117,25 @@ def _decrypt(settings: Configuration, directory: Path, each: Backup, identity: P
             scratch.prove(settings, each, Path(place), identity)
 
 
-def _verify_wal(repository: Repository, identity: Path | None) -> list[Finding]:
+def _verify_wal(repository: Repository, identity: Path | None, reader: Reader) -> list[Finding]:
     findings = []
     for name in wal_archive.names(repository.wal):
         try:
-            header = wal_archive.inspect(repository.wal, name)
-            if identity:
-                with (repository.wal / name).open("rb") as source, Path(os.devnull).open("wb") as nothing:
-                    source.seek(HEADER_BYTES)
-                    found = unseal(source, nothing, identity)
-                if found.plain_sha256 != header.plain_sha256:
-                    raise BackupError(f"WAL file {name}: it is not what was archived", wal_archive.DAMAGED)
+            reader.wal(name, identity)
         except BackupError as error:
             findings.append(Finding(name, str(error)))
     return findings
+
+
+def read_wal(repository: Repository, name: str, identity: Path | None) -> None:
+    """Read a stored WAL file; raise BackupError where it is not what was archived."""
+    header = wal_archive.inspect(repository.wal, name)
+    if identity:
+        with (repository.wal / name).open("rb") as source, Path(os.devnull).open("wb") as nothing:
+            source.seek(HEADER_BYTES)
+            found = unseal(source, nothing, identity)
+        if found.plain_sha256 != header.plain_sha256:
+            raise BackupError(f"WAL file {name}: it is not what was archived", wal_archive.DAMAGED)
 
 
 def wal_state(repository: Repository, backups: Mapping[str, Backup | BackupError], policy: Retention) -> WalState:

@@ -24,7 +24,7 @@ from .canonical import canonical, digest
 from .configuration import Configuration
 from .encryption import CHUNK_BYTES, seal, unseal
 from .errors import BackupError
-from .repository import Repository
+from .repository import STREAM, Repository
 from .wal_continuity import history
 
 FORMAT = 1
@@ -91,35 +91,41 @@ def push(settings: Configuration, path: Path) -> bool:
     repository.check_user()
     name = wal_name.check(path.name)
     target = repository.wal / name
-    if target.exists():
-        _compare(repository.wal, path)
-        return False
+    try:
+        if not target.exists():
+            with durable.create(target) as file:
+                store(settings, path, file)
+            return True
+    except FileExistsError:
+        pass  # another run was quicker: what it stored is looked at like what was there before
+    with path.open("rb") as source:
+        compare(repository.wal, name, hashlib.file_digest(source, "sha256").hexdigest())
+    return False
+
+
+def store(settings: Configuration, path: Path, file: IO[bytes]) -> Header:
+    """Write a file of pg_wal as it is stored; return its header."""
     with path.open("rb") as source:
         closed = datetime.fromtimestamp(os.fstat(source.fileno()).st_mtime, UTC)
-        try:
-            with durable.create(target) as file:
-                file.write(b" " * HEADER_BYTES)
-                sealed = seal(source, file, settings.recipients, settings.compression_level)
-                file.seek(0)
-                file.write(
-                    Header(
-                        format=FORMAT,
-                        name=name,
-                        plain_sha256=sealed.plain_sha256,
-                        plain_bytes=sealed.plain_bytes,
-                        stored_sha256=sealed.sha256,
-                        stored_bytes=sealed.bytes,
-                        closed_at=clock.write(closed),
-                        parent=_parent(path),
-                    ).pack()
-                )
-        except FileExistsError:
-            _compare(repository.wal, path)
-            return False
-    return True
+        file.write(b" " * HEADER_BYTES)
+        sealed = seal(source, file, settings.recipients, settings.compression_level)
+    header = Header(
+        format=FORMAT,
+        name=path.name,
+        plain_sha256=sealed.plain_sha256,
+        plain_bytes=sealed.plain_bytes,
+        stored_sha256=sealed.sha256,
+        stored_bytes=sealed.bytes,
+        closed_at=clock.write(closed),
+        parent=parent(path),
+    )
+    file.seek(0)
+    file.write(header.pack())
+    return header
 
 
-def _parent(path: Path) -> str:
+def parent(path: Path) -> str:
+    """Return, of a timeline's history, the timeline it left and where; nothing for other files."""
     left = history(path.read_text()) if path.name.endswith(".history") else {}
     return f"{max(left)} {left[max(left)]}" if left else ""
 
@@ -136,38 +142,55 @@ def parents(directory: Path) -> dict[int, tuple[int, int]]:
     return found
 
 
-def _compare(directory: Path, path: Path) -> None:
-    """Raise BackupError where the stored file of this name is not the one at the path."""
-    header = inspect(directory, path.name)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != header.plain_sha256:
+def compare(directory: Path, name: str, plain_sha256: str) -> None:
+    """Raise BackupError where the stored file of this name does not hold what has this digest."""
+    same(inspect(directory, name), plain_sha256)
+
+
+def same(header: Header, plain_sha256: str) -> None:
+    """Raise BackupError where a stored file does not hold what has this digest."""
+    name = header.name
+    if header.plain_sha256 != plain_sha256:
         raise BackupError(
-            f"a different WAL file {path.name} is archived already (SHA-256 {header.plain_sha256}, this one {found})",
+            f"a different WAL file {name} is archived already (SHA-256 {header.plain_sha256}, this one {plain_sha256})",
             "find out which cluster or timeline wrote it; never remove it unseen",
         )
 
 
-def get(settings: Configuration, name: str, target: Path, identity: Path) -> bool:
-    """Write a stored file to the target; return False where it is not archived and nothing after it is either.
+def find(repository: Repository, name: str) -> Path | None:
+    """Return the file that stands for this one, archived or streamed; None where nothing after it is archived either.
 
-    What is not archived yet may have been streamed. A segment that is missing while a later one of its timeline is
-    there is an error: recovery would end too early.
+    A segment that is missing while a later one of its timeline is there is an error: recovery would end too early.
     """
+    path = repository.wal / wal_name.check(name)
+    if path.exists():
+        return path
+    found = streamed.find(repository, name, last=not later(repository.wal, name))
+    if found is None:
+        _refuse_gap(repository.wal, name)
+    return found
+
+
+def get(settings: Configuration, name: str, target: Path, identity: Path) -> bool:
+    """Write a stored file to the target; return False where there is none. What is not archived may be streamed."""
     repository = Repository(settings.repository)
     repository.check()
-    wal_name.check(name)
-    if not (repository.wal / name).exists():
-        found = streamed.find(repository, name, last=not later(repository.wal, name))
-        if found is None:
-            _refuse_gap(repository.wal, name)
-            return False
-        streamed.fetch(found, target, segment_bytes(repository.wal))
-        return True
-    header = inspect(repository.wal, name)
+    found = find(repository, name)
+    if found is None:
+        return False
+    bring(found, name, target, identity, segment_bytes(repository.wal))
+    return True
+
+
+def bring(found: Path, name: str, target: Path, identity: Path, size: int) -> None:
+    """Write what stands for a WAL file to the target: decrypted where it was archived, as it is where streamed."""
+    if found.parent.name == STREAM:
+        streamed.fetch(found, target, size)
+        return
+    header = inspect(found.parent, name)
     partial = durable.partial(target)
     try:
-        with (repository.wal / name).open("rb") as source, partial.open("wb") as file:
+        with found.open("rb") as source, partial.open("wb") as file:
             source.seek(HEADER_BYTES)
             sealed = unseal(source, file, identity)
             file.flush()
@@ -177,7 +200,6 @@ def get(settings: Configuration, name: str, target: Path, identity: Path) -> boo
         partial.rename(target)
     finally:
         partial.unlink(missing_ok=True)
-    return True
 
 
 def later(directory: Path, name: str) -> list[str]:

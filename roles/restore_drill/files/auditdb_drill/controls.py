@@ -7,28 +7,27 @@
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from auditdb_backup.backup import Backup
 from auditdb_backup.engine import Engine
 from auditdb_backup.errors import BackupError
-from auditdb_backup.wal_name import holding
+from auditdb_backup.wal_name import holding, segment
 
 from .rows import Row, row
 
 GROUP = "negative controls"
 REMEDY = "what a verification overlooks is not proven: treat all backups as unproven, and find out why"
 MANIFEST = "manifest.json"
-SEGMENT = re.compile("[0-9A-F]{24}")
 
 
 def look(engine: Engine, root: Path, backups: list[str]) -> list[Row]:
     """Damage the copy in each way, and return whether it was found. It is as before afterwards."""
     newest = backups[-1]
     data = max((root / "backups" / newest).iterdir(), key=lambda path: path.stat().st_size)
-    lost = _needed(engine, root, newest)
+    known = [each for each in engine.backups().values() if isinstance(each, Backup)]
+    lost = root / "wal" / needed((path.name for path in (root / "wal").iterdir()), known)
     clean = row(GROUP, "an undamaged copy is not found fault with", _said(engine, None), REMEDY)
     rows = [clean]
     with _flipped(data):
@@ -42,19 +41,18 @@ def look(engine: Engine, root: Path, backups: list[str]) -> list[Row]:
     return rows
 
 
-def _needed(engine: Engine, root: Path, newest: str) -> Path:
-    """Return a segment that a restore needs: from the middle of the newest timeline, or the backup's own."""
-    backup = engine.backups()[newest]
-    assert isinstance(backup, Backup)
-    segments = sorted(path for path in (root / "wal").iterdir() if SEGMENT.fullmatch(path.name))
-    last = [path for path in segments if path.name[:8] == segments[-1].name[:8]]
-    if len(last) > 2:
-        return last[len(last) // 2]
-    return (
-        root
-        / "wal"
-        / holding(backup.start_lsn, backup.timeline, backup.wal_segment_bytes).name(backup.wal_segment_bytes)
-    )
+def needed(names: Iterable[str], backups: Iterable[Backup]) -> str:
+    """Return the name of a segment that must not be missing: from the middle of what came after the newest backup.
+
+    Older backups count less: where two were taken on a day, retention keeps moments from the newer one on alone.
+    """
+    newest = max((each for each in backups if each.kind != "logical"), key=lambda each: each.started_at)
+    size = newest.wal_segment_bytes
+    own = holding(newest.start_lsn, newest.timeline, size)
+    found = (segment(name, size) for name in names)
+    later = sorted(each for each in found if each and each.timeline == own.timeline and each.number >= own.number)
+    # The last that is archived has no successor that would tell of a gap.
+    return (later[len(later) // 2] if len(later) > 2 else own).name(size)
 
 
 def _said(engine: Engine, only: str | None) -> list[str]:

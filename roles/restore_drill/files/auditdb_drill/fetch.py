@@ -11,14 +11,13 @@ import hashlib
 import itertools
 import json
 import random
-import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from auditdb_backup import clock
+from auditdb_backup import clock, engine_outline
 from auditdb_backup.backup import Backup
 from auditdb_backup.configuration import Configuration
 from auditdb_backup.engine import Engine, Request, Target
@@ -26,8 +25,9 @@ from auditdb_backup.errors import BackupError
 from auditdb_backup.main import PROGRAM, engine_of
 from auditdb_backup.postgres import Server
 from auditdb_backup.processes import run
+from auditdb_backup.wal_name import segment
 
-from . import acknowledged, catalog
+from . import acknowledged, catalog, space
 from .acknowledged import Acknowledged
 from .facts import Carried, Facts
 from .request import Case, Drill
@@ -45,10 +45,14 @@ class Chosen:
     """A case whose backups and files are known."""
 
     case: Case
+    engine: Engine
     target: str | None
     expected: int
     backups: list[str]
-    files: list[Path]
+    restored_bytes: int
+    """Of what becomes of the backups, with the parts that it is combined of."""
+    files: dict[Path, int]
+    """With their sizes."""
     decide_ms: int
 
 
@@ -71,13 +75,14 @@ def fetch(drill: Drill) -> None:
             chosen.append(_choose(drill, settings, case, known, until))
         except BackupError as error:
             chosen.append(Carried(case.name, case.source, None, 0, False, [], 0, 0, 0, str(error)))
+    space.check(drill.workplace, needed([each for each in chosen if isinstance(each, Chosen)]))
     facts = Facts(
         declared_at=declared,
         archived_until=until,
         server_version=server.facts().server_version,
         configuration_sha256=hashlib.sha256(drill.configuration.read_bytes()).hexdigest(),
         catalog=_catalog(server),
-        cases=[each if isinstance(each, Carried) else _carry(drill, settings, each) for each in chosen],
+        cases=[each if isinstance(each, Carried) else _carry(drill, each) for each in chosen],
     )
     facts.write(drill.workplace / SOURCE)
     (drill.workplace / SOURCE / ACKNOWLEDGED).write_text("".join(row.line() for row in known))
@@ -92,21 +97,26 @@ def archived_until(drill: Drill) -> int | None:
     return None
 
 
-def root_of(settings: Configuration, source: str) -> Path:
-    """Return the directory that a case restores from."""
-    if source == "repository":
-        return settings.repository
-    if settings.offsite is None:
-        raise BackupError("there is no second place", "set postgresql_backup_offsite, or take the case out")
-    return settings.offsite
+def _engine(drill: Drill, settings: Configuration, case: Case) -> tuple[Engine, Path | None]:
+    """Return the engine over what a case restores from, and its directory; None where that is on another host."""
+    if case.source == "repository":
+        local = None if settings.backup_ssh else settings.repository
+        return engine_of(settings, drill.configuration, 0), local
+    if settings.offsite:
+        return engine_of(replace(settings, repository=settings.offsite), drill.configuration, 0), settings.offsite
+    if settings.offsite_ssh:
+        return engine_outline.Engine(settings, drill.workplace / SOURCE / f"outline-{case.name}"), None
+    raise BackupError(
+        "there is no second place",
+        "set postgresql_backup_offsite_host or postgresql_backup_offsite, or take the case out",
+    )
 
 
 def _choose(
     drill: Drill, settings: Configuration, case: Case, known: Sequence[Acknowledged], until: int | None
 ) -> Chosen:
     begun = time.monotonic()
-    root = root_of(settings, case.source)
-    engine = engine_of(replace(settings, repository=root), drill.configuration, 0)
+    engine, root = _engine(drill, settings, case)
     if case.target == "latest":
         target, expected = None, _newest(known, until, case)
     elif case.target == "random":
@@ -114,8 +124,28 @@ def _choose(
     else:
         target, expected = case.target, _newest(known, int(clock.read(case.target).timestamp() * 1_000_000), case)
     backups = list(engine.check_restore(Request(Path("/"), drill.identity, None, Target(time=target))))
-    files = [path for path in engine.files(backups) if (root / path).is_file()]
-    return Chosen(case, target, expected, backups, files, round((time.monotonic() - begun) * 1000))
+    listed = engine.backups()
+    sizes = {path: _size(path, root, listed) for path in engine.files(backups)}
+    files = {path: size for path, size in sizes.items() if size is not None}
+    decided = round((time.monotonic() - begun) * 1000)
+    wal = sum(1 for path in files if segment(path.name))
+    return Chosen(case, engine, target, expected, backups, space.restored(listed, backups, wal), files, decided)
+
+
+def _size(path: Path, root: Path | None, known: Mapping[str, Backup | BackupError]) -> int | None:
+    """Return the bytes of a file, at most; None where it is not there. On another host, manifests tell."""
+    if root:
+        return (root / path).stat().st_size if (root / path).is_file() else None
+    backup = known.get(path.parent.name)
+    if isinstance(backup, Backup):
+        return max([0, *(each.bytes for each in backup.artefacts if each.name == path.name)])
+    return max(each.wal_segment_bytes for each in known.values() if isinstance(each, Backup))
+
+
+def needed(chosen: Sequence[Chosen]) -> int:
+    """Return the bytes that the drill takes: all that is fetched, and the largest of the copies, one at a time."""
+    fetched = {(each.case.source, path): size for each in chosen for path, size in each.files.items()}
+    return sum(fetched.values()) + max((each.restored_bytes for each in chosen), default=0)
 
 
 def _newest(known: Sequence[Acknowledged], until: int | None, case: Case) -> int:
@@ -155,19 +185,12 @@ def pick(known: Sequence[Acknowledged], first: int, until: int | None, chance: r
     return moment(after.at - BEFORE), row.id
 
 
-def _carry(drill: Drill, settings: Configuration, chosen: Chosen) -> Carried:
+def _carry(drill: Drill, chosen: Chosen) -> Carried:
     """Copy the files of a case, unless another case has brought them, and say how long they take."""
-    root = root_of(settings, chosen.case.source)
     place = drill.workplace / SOURCE / chosen.case.source
-    begun, size = time.monotonic(), 0
-    for path in chosen.files:
-        # A streamed segment that is complete by now has another name; what it was chosen for is in it.
-        there = path if (root / path).exists() else path.with_name(path.name.removesuffix(".partial"))
-        target = place / there
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Read whole for each case, as it would be for this case alone.
-        shutil.copyfile(root / there, target)
-        size += target.stat().st_size
+    begun = time.monotonic()
+    # Read whole for each case, as it would be for this case alone.
+    size = chosen.engine.fetch(list(chosen.files), place)
     return Carried(
         name=chosen.case.name,
         source=chosen.case.source,

@@ -24,7 +24,7 @@ from auditdb_backup.errors import BackupError
 from auditdb_backup.main import engine_of
 from auditdb_backup.repository import DIRECTORIES
 
-from . import acknowledged, checks, controls, isolation, ledger, measured
+from . import acknowledged, checks, controls, isolation, ledger, measured, seals
 from .acknowledged import Acknowledged
 from .facts import Carried, Facts
 from .fetch import ACKNOWLEDGED, SOURCE
@@ -32,6 +32,8 @@ from .request import Case, Drill
 from .rows import Row, row
 
 SERVER = Path("/etc/auditdb-drill/postgresql.conf")
+ALONE = {"offsite": "", "offsite_ssh": "", "backup_ssh": ""}
+"""What a copy knows of other places."""
 
 
 def rehearse(drill: Drill) -> dict[str, Any]:
@@ -83,8 +85,8 @@ def _engine(drill: Drill, settings: Configuration, source: str) -> tuple[Engine,
     for name in DIRECTORIES:
         (root / name).mkdir(exist_ok=True)
     own = drill.workplace / f"{source}.json"
-    own.write_bytes(canonical({**json.loads(drill.configuration.read_bytes()), "repository": str(root), "offsite": ""}))
-    return engine_of(replace(settings, repository=root, offsite=None), own, 0), root
+    own.write_bytes(canonical({**json.loads(drill.configuration.read_bytes()), "repository": str(root), **ALONE}))
+    return engine_of(replace(settings, repository=root, offsite=None, backup_ssh=""), own, 0), root
 
 
 def _case(
@@ -121,6 +123,8 @@ def _case(
                 rows.append(checks.like_production(case.name, server, known[0].catalog))
             rows += checks.running(case.name, settings, server)
             rows += [checks.asserted(case.name, server, each) for each in drill.assertions]
+            sealed, figures["seals"] = seals.look(case.name, server, drill.seals, drill.seal_history)
+            rows += sealed
         rows.append(checks.stopped(case.name, settings, directory))
     except BackupError as error:
         return [row(case.name, name, [str(error)], remedy)], figures

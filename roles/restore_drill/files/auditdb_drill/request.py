@@ -68,6 +68,10 @@ class Drill:
     """How long one recovery may take."""
     settings: Mapping[str, str]
     """Of the restored server."""
+    seals: str
+    """Table that keeps seals of closed partitions, in whichever database it is; empty for none."""
+    seal_history: str
+    """Table of the partitions that left."""
 
     @classmethod
     def read(cls, path: Path) -> Drill:

@@ -1,0 +1,247 @@
+# Copyright: the auditdb.postgresql authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The engine ``pgbackrest``: pgBackRest keeps the bytes, and what this program knows of them lies beside.
+
+Each backup has a manifest in ``backups``, with the digests of all its files; each WAL file has a header in ``wal``.
+So lists, chains, continuity, retention and status are the same as those of the engine basebackup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import backup, clock, durable, place, wal_archive, wal_name
+from .backup import Artefact, Backup
+from .base_backup import publish
+from .canonical import canonical
+from .configuration import Configuration
+from .engine import Finding, Request
+from .engine_basebackup import Engine as Base
+from .errors import BackupError
+from .expire import remove
+from .packing import check, keep_plain
+from .pgbackrest import DIRECTORY, PgBackRest, Taken
+from .postgres import Facts, Server
+from .restore import Phase, Unpack
+from .retention import Plan
+from .verify import Reader as AnyReader
+
+FILES = "files.sha256"
+"""Artefact: the digest and path of each file of the backup, as sha256sum(1) writes them."""
+INDEXES = "pgbackrest.json"
+ALTERED = "find out who changed it, and take a full backup"
+ABSENT = "use the engine basebackup where that is needed"
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    for line in path.read_text().splitlines():
+        sha256, _space, name = line.partition("  ")
+        yield sha256, name
+
+
+class Reader:
+    """Reads again what pgBackRest keeps, against what was noted when it was stored."""
+
+    def __init__(self, settings: Configuration, tool: PgBackRest) -> None:
+        self._settings = settings
+        self._tool = tool
+
+    def backup(self, each: Backup, identity: Path | None) -> None:
+        """Read a backup: each of its files is there, no other is, and none was changed. It needs no key."""
+        directory = self._settings.repository / "backups" / each.id
+        (listed,) = (artefact for artefact in each.artefacts if artefact.name == FILES)
+        check(directory, listed)
+        there = self._tool.directory(each.id)
+        noted = {path: sha256 for sha256, path in _lines(directory / FILES)}
+        found = set(place.visible(there)) if there.is_dir() else set()
+        wrong = sorted(found ^ set(noted)) or sorted(
+            path for path in noted if place.digest(there / path) != noted[path]
+        )
+        if wrong:
+            raise BackupError(
+                f"backup {each.id}: {', '.join(wrong[:5])}: {len(wrong)} files are not what was stored", ALTERED
+            )
+
+    def wal(self, name: str, identity: Path | None) -> None:
+        """Read a WAL file."""
+        with (self._settings.repository / "wal" / name).open("rb") as file:
+            header = wal_archive.read_header(file, name)
+        path = self._tool.wal(name)
+        if (place.digest(path), path.stat().st_size) != (header.stored_sha256, header.stored_bytes):
+            raise BackupError(f"WAL file {name}: its bytes are not those that were stored", wal_archive.DAMAGED)
+
+
+class Engine(Base):
+    """The engine ``pgbackrest``."""
+
+    _incremental_since = 0
+
+    def __init__(self, settings: Configuration, program: str, configuration: Path, wait: int) -> None:
+        super().__init__(settings, program, configuration, wait)
+        self._tool = PgBackRest(settings, configuration)
+
+    def prepare(self, made: bool) -> None:
+        """Make the stanza."""
+        if not all(path.exists() for path in self._tool.indexes()):
+            self._tool.run("stanza-create")
+            self._note_indexes()
+
+    def push(self, path: Path) -> bool:
+        """Archive a WAL file."""
+        self._repository.check_user()
+        name = wal_name.check(path.name)
+        record = self._repository.wal / name
+        with path.open("rb") as file:
+            plain = hashlib.file_digest(file, "sha256").hexdigest()
+        status = path.stat()
+        if not record.exists():
+            self._tool.run("archive-push", str(path.absolute()))
+            stored = self._tool.wal(name)
+            header = wal_archive.Header(
+                format=wal_archive.FORMAT,
+                name=name,
+                plain_sha256=plain,
+                plain_bytes=status.st_size,
+                stored_sha256=place.digest(stored),
+                stored_bytes=stored.stat().st_size,
+                closed_at=clock.write(datetime.fromtimestamp(status.st_mtime, UTC)),
+                parent=wal_archive.parent(path),
+            )
+            try:
+                with durable.create(record) as file:
+                    file.write(header.pack())
+                return True
+            except FileExistsError:
+                pass  # another run was quicker
+        wal_archive.same(self._header(name), plain)
+        self._reader().wal(name, None)
+        return False
+
+    def get(self, name: str, target: Path, identity: Path) -> bool:
+        """Fetch a WAL file. pgBackRest has the key: none is needed."""
+        self._repository.check()
+        if wal_archive.find(self._repository, name) is None:
+            return False
+        temporary = durable.partial(target.absolute())
+        try:
+            self._tool.run("archive-get", name, str(temporary))
+            wal_archive.same(self._header(name), place.digest(temporary))
+            temporary.rename(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def _header(self, name: str) -> wal_archive.Header:
+        with (self._repository.wal / name).open("rb") as file:
+            return wal_archive.read_header(file, name)
+
+    def _take(self, parent: Backup | None) -> Backup:
+        facts = Server(self._settings).facts()
+        if facts.tablespaces:
+            raise BackupError(
+                f"the server has the tablespaces {', '.join(facts.tablespaces)}, which are not backed up",
+                "move their tables to pg_default",
+            )
+        if facts.system_identifier != self._repository.check()["system_identifier"]:
+            raise BackupError(
+                f"the server's system identifier is {facts.system_identifier}, and not the repository's",
+                "give this cluster a repository of its own",
+            )
+        before = self._tool.taken()
+        if parent and (not before or before[-1].label != parent.id):
+            # It always rests on its newest one, also where that was found damaged.
+            raise BackupError("the newest backup cannot be rested on", "take a full one: auditdb-backup backup full")
+        started = clock.now()
+        self._tool.run("backup", f"--type={'incr' if parent else 'full'}")
+        self._note_indexes()
+        (taken,) = (each for each in self._tool.taken() if each.label not in {known.label for known in before})
+        return self._note(taken, started, facts)
+
+    def _note(self, taken: Taken, started: datetime, facts: Facts) -> Backup:
+        """Write the manifest, which makes the backup count."""
+        there = self._tool.directory(taken.label)
+        with self._repository.workplace(taken.label) as work:
+            directory = work / "backup"
+            directory.mkdir(mode=0o750)
+            listed = work / FILES
+            listed.write_text("".join(f"{place.digest(there / path)}  {path}\n" for path in place.visible(there)))
+            artefact = keep_plain(listed, directory / FILES)
+            made = Backup(
+                format=backup.FORMAT,
+                id=taken.label,
+                kind="incremental" if taken.incremental else "full",
+                engine="pgbackrest",
+                cluster=self._settings.cluster,
+                system_identifier=facts.system_identifier,
+                server_version=facts.server_version,
+                started_at=clock.write(started),
+                finished_at=clock.write(clock.now()),
+                chain=taken.label.split("_")[0],
+                parent=taken.prior,
+                timeline=int(taken.first_wal[:8], 16),
+                start_lsn=taken.start_lsn,
+                stop_lsn=taken.stop_lsn,
+                wal_segment_bytes=facts.wal_segment_bytes,
+                databases=(),
+                recipients_sha256="",
+                artefacts=(
+                    artefact,
+                    Artefact(DIRECTORY, taken.bytes, artefact.sha256, taken.plain_bytes, artefact.sha256),
+                ),
+            )
+            publish(self._repository, made, directory)
+        return made
+
+    def _note_indexes(self) -> None:
+        """Write down what its indexes are now: only this program has them changed."""
+        noted = {path.relative_to(self._tool.root).as_posix(): place.digest(path) for path in self._tool.indexes()}
+        durable.replace(self._repository.root / INDEXES, canonical(noted) + b"\n")
+
+    def _reader(self) -> AnyReader:
+        return Reader(self._settings, self._tool)
+
+    def verify(self, only: str | None, identity: Path | None) -> list[Finding]:
+        """Read backups and WAL again, and the indexes."""
+        findings = super().verify(only, identity)
+        noted = json.loads((self._repository.root / INDEXES).read_bytes())
+        for path, digest in noted.items():
+            there = self._tool.root / path
+            if not there.is_file() or place.digest(there) != digest:
+                findings.append(Finding(path, f"pgBackRest's {path} is not what it wrote. Remedy: {ALTERED}"))
+        return findings
+
+    def _remove(self, plan: Plan) -> None:
+        kinds = {name: each for name, each in self.backups().items() if isinstance(each, Backup)}
+        for name in plan.drop:
+            # With a full one, those that rest on it go too.
+            if name in kinds and kinds[name].kind == "full" and self._tool.directory(name).exists():
+                self._tool.run("expire", f"--set={name}")
+        self._note_indexes()
+        for name in plan.drop_wal:
+            with contextlib.suppress(BackupError):  # what is missing, verify names
+                self._tool.wal(name).unlink()
+        remove(self._repository, plan)
+
+    def _unpacking(self) -> Unpack:
+        def unpack(chosen: Sequence[Backup], request: Request, data: Path, phase: Phase) -> None:
+            data.mkdir(mode=0o700)
+            with phase("decrypt"):
+                self._tool.run("restore", f"--set={chosen[-1].id}", "--type=none", f"--pg1-path={data}")
+            (data / "recovery.signal").unlink(missing_ok=True)
+
+        return unpack
+
+    def files(self, backups: Sequence[str]) -> Iterator[Path]:
+        """Refuse: pgBackRest's repository is not copied in parts."""
+        raise BackupError("the engine pgbackrest gives no parts of its repository away", ABSENT)
+
+    def offsite(self) -> int:
+        """Refuse: its files change, and a second place only adds."""
+        raise BackupError("the engine pgbackrest has no second place", ABSENT)
