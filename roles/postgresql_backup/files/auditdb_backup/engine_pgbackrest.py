@@ -239,6 +239,10 @@ class Engine(Base):
 
     def _unpacking(self) -> Unpack:
         def unpack(chosen: Sequence[Backup], request: Request, data: Path, phase: Phase) -> None:
+            # A manifest that is damaged, it passes over for its copy.
+            with phase("verify"):
+                for each in chosen:
+                    self._reader().backup(each, None)
             data.mkdir(mode=0o700)
             with phase("decrypt"):
                 self._tool.run(

@@ -80,6 +80,7 @@ class PgBackRest:
             "PGBACKREST_LOG_LEVEL_CONSOLE": "warn",
             "PGBACKREST_LOG_LEVEL_FILE": "off",
             "PGBACKREST_LOCK_PATH": str(self._settings.repository / "pgbackrest-lock"),
+            "PGBACKREST_SPOOL_PATH": str(self._settings.repository / "pgbackrest-spool"),
         }
 
     def taken(self) -> list[Taken]:
