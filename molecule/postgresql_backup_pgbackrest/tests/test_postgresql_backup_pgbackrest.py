@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import docker
 import pytest
@@ -269,11 +271,16 @@ class Place:
         assert code == 0, f"{script}\n{output.decode()}"
         return output.decode().strip()
 
-    def flip(self, path: str) -> None:
-        self.shell(
-            f"""python3 -c 'with open("{path}", "r+b") as file:
+    @contextmanager
+    def flipped(self, path: str) -> Iterator[None]:
+        """Change a file's first byte; it is as before after the block."""
+        flip = f"""python3 -c 'with open("{path}", "r+b") as file:
     byte = file.read(1)[0]; file.seek(0); file.write(bytes([byte ^ 1]))'"""
-        )
+        self.shell(flip)
+        try:
+            yield
+        finally:
+            self.shell(flip)
 
 
 def test_a_second_place_is_added_to_and_what_is_changed_there_is_found(database, pair):
@@ -289,10 +296,9 @@ def test_a_second_place_is_added_to_and_what_is_changed_there_is_found(database,
         f"pgbackrest/backup/main/{pair[0]}/bundle/1",
         there.shell("ls -d pgbackrest/indexes/*/backup.info | head -1"),
     ):
-        there.flip(path)
-        done = database.backup("offsite")
+        with there.flipped(path):
+            done = database.backup("offsite")
         assert done.code == 1 and f"{path} is not what was copied" in done.output
-        there.flip(path)
     assert database.backup("offsite").code == 0
 
 
@@ -333,11 +339,10 @@ def test_restores_are_rehearsed_from_both_places(database, pair, playbook):
     assert backups[cases["latest"]["backups"][-1]]["restored_at"], "it is proven, and retention knows"
     # What was changed there makes it red.
     path = f"pgbackrest/backup/main/{cases['site_lost']['backups'][-1]}/backup.manifest"
-    there.flip(path)
     given = json.dumps({"restore_drill_cases": [{"name": "site lost", "source": "offsite", "target": "latest"}]})
-    run = playbook("auditdb.postgresql.restore_drill", "--limit", database.host.name, "-e", given)
+    with there.flipped(path):
+        run = playbook("auditdb.postgresql.restore_drill", "--limit", database.host.name, "-e", given)
     assert run.code != 0 and "it is restored and recovers" in run.text
-    there.flip(path)
 
 
 @pytest.mark.long
