@@ -260,7 +260,7 @@ class Engine(Base):
             if path.parent.name == self._repository.wal.name:
                 archived.append(path.name)
         yield from (path.relative_to(self._repository.root) for path in self._stored(backups, archived))
-        current = self._tool.indexes()
+        current = [*self._tool.indexes(), self._repository.root / INDEXES]
         # A second place has them by their states.
         found = current if all(path.exists() for path in current) else _newest(self._tool.root)
         yield from (path.relative_to(self._repository.root) for path in found)
@@ -276,17 +276,17 @@ class Engine(Base):
 
     def _settle(self, directory: Path) -> None:
         """Put the newest indexes of a second place where pgBackRest looks for them, and note them."""
+        if (directory / INDEXES).exists():
+            return
         tool = PgBackRest(replace(self._settings, repository=directory), Path("none.json"))
         newest = {path.name: path for path in _newest(tool.root)}
-        lacking = [path.name for path in tool.indexes() if not path.exists() and path.name not in newest]
+        lacking = [path.name for path in tool.indexes() if path.name not in newest]
         if lacking:
             raise BackupError(f"pgBackRest's {', '.join(lacking)} is missing", "take it from another copy")
         for path in tool.indexes():
-            if not path.exists():
-                path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-                shutil.copyfile(newest[path.name], path)
-        number = max((int(path.parent.name) for path in newest.values()), default=0)
-        _write_note(directory / INDEXES, tool, number)
+            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            shutil.copyfile(newest[path.name], path)
+        _write_note(directory / INDEXES, tool, max(int(path.parent.name) for path in newest.values()))
 
     def _copied(self) -> dict[str, Path]:
         """Return what a second place gets: what never changes, and the indexes as they are now."""
