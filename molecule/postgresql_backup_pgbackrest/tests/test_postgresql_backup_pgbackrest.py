@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 
+import docker
 import pytest
-from backup_host import KEY, REPOSITORY, SCENARIO
+from backup_host import COPY, KEY, REPOSITORY, SCENARIO
 
 MOMENT = """SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 CONFIGURATION = "/etc/auditdb-backup/main.pgbackrest.conf"
 KEPT = f"{REPOSITORY}/pgbackrest"
 TARGET = "/run/auditdb-test/got"
+RESTORED = "/run/auditdb-test/adopted"
 
 
 def tick(database) -> int:
@@ -122,7 +125,7 @@ def test_a_flipped_byte_is_found_and_named(database, pair, damage):
     full = pair[0]
     name = database.switch()
     path, named = {
-        "data": (database.shell(f"ls {KEPT}/backup/main/{full}/pg_data/base/1/1259.*"), full),
+        "data": (f"{KEPT}/backup/main/{full}/bundle/1", full),
         "manifest": (f"{KEPT}/backup/main/{full}/backup.manifest", full),
         "wal": (stored(database, name), name),
         "index": (f"{KEPT}/backup/main/backup.info", "backup.info"),
@@ -237,7 +240,6 @@ def test_the_passphrase_is_nowhere_else(database, playbook):
     "given",
     [
         {"postgresql_backup_stream": True},
-        {"postgresql_backup_offsite": "/srv/offsite"},
         {"postgresql_backup_engine": "tapes"},
     ],
 )
@@ -247,10 +249,95 @@ def test_what_it_does_not_do_is_refused_before_anything_changes(playbook, given)
     assert "postgresql_backup_engine" in run.text
 
 
-def test_a_drill_is_refused_before_anything_changes(playbook):
-    run = playbook("auditdb.postgresql.restore_drill")
-    assert run.code != 0 and run.changed == 0
-    assert "postgresql_backup_engine is pgbackrest, whose backups are not rehearsed yet" in run.text
+def offsite(database) -> Place:
+    """Bring the second place up to date, and return it."""
+    database.good("offsite")
+    return Place(database)
+
+
+class Place:
+    """The second place of a database host, as root there sees it: a mounted directory, or one on another host."""
+
+    def __init__(self, database) -> None:
+        name = database.host.name
+        mounted = name.endswith("bookworm")
+        self._host = database.host.container if mounted else docker.from_env().containers.get("auditdb-rest-offsite")
+        self.root = "/srv/offsite" if mounted else f"/var/lib/auditdb-offsite/{name}-main"
+
+    def shell(self, script: str) -> str:
+        code, output = self._host.exec_run(["bash", "-euo", "pipefail", "-c", f"cd {self.root}; {script}"])
+        assert code == 0, f"{script}\n{output.decode()}"
+        return output.decode().strip()
+
+    def flip(self, path: str) -> None:
+        self.shell(
+            f"""python3 -c 'with open("{path}", "r+b") as file:
+    byte = file.read(1)[0]; file.seek(0); file.write(bytes([byte ^ 1]))'"""
+        )
+
+
+def test_a_second_place_is_added_to_and_what_is_changed_there_is_found(database, pair):
+    database.switch()
+    there = offsite(database)
+    before = there.shell("find . -type f | sort | xargs sha256sum").splitlines()
+    assert database.good("offsite") == "0 files copied\n"
+    database.take("incremental")
+    database.good("offsite")
+    after = there.shell("find . -type f | sort | xargs sha256sum").splitlines()
+    assert set(before) < set(after), "nothing that is there is changed, the indexes included"
+    for path in (
+        f"pgbackrest/backup/main/{pair[0]}/bundle/1",
+        there.shell("ls -d pgbackrest/indexes/*/backup.info | head -1"),
+    ):
+        there.flip(path)
+        done = database.backup("offsite")
+        assert done.code == 1 and f"{path} is not what was copied" in done.output
+        there.flip(path)
+    assert database.backup("offsite").code == 0
+
+
+def test_a_repository_is_made_of_it_and_restored_from(database, pair):
+    last = tick(database)
+    database.switch()
+    database.good("offsite")
+    own = "/run/auditdb-test/adopt.json"
+    database.shell(f"rm -rf {RESTORED}; sed 's#{REPOSITORY}#{RESTORED}#' /etc/auditdb-backup/main.json > {own}")
+    database.shell(f"sed 's#{REPOSITORY}#{RESTORED}#' {CONFIGURATION} > /run/auditdb-test/adopt.pgbackrest.conf")
+    assert database.good("--config", own, "adopt") == "made\n"
+    assert database.good("--config", own, "verify") == "everything is as it was stored\n"
+    done = database.backup("--config", own, "restore", "--to", COPY, "--identity", KEY)
+    assert done.code == 0, done.output
+    database.recovered()
+    assert int(database.copy_sql("SELECT max(id) FROM ledger")) == last
+    database.shell(f"rm -rf {RESTORED}")
+
+
+def test_restores_are_rehearsed_from_both_places(database, pair, playbook):
+    written = "SELECT count(*) > 8 FROM restore_drill.heartbeat"
+    database.wait(lambda: database.sql(written) == "t", "heartbeats are not written")
+    for _each in range(3):
+        time.sleep(1.5)
+        database.switch()
+    there = offsite(database)
+    run = playbook("auditdb.postgresql.restore_drill", "--limit", database.host.name)
+    assert run.code == 0, run.output
+    evidence = SCENARIO / "inventory/.state/evidence/restore_drill"
+    report = json.loads(max(evidence.glob(f"{database.host.name}-main-*.json")).read_bytes())
+    cases = {each["name"]: each for each in report["cases"]}
+    assert list(cases) == ["latest", "moment", "site_lost"] and report["versions"]["pgbackrest"].startswith(
+        "pgBackRest"
+    )
+    controls = [each["name"] for each in report["results"] if each["group"] == "negative controls"]
+    assert len(controls) == 5 and all(each["fetched_bytes"] > 1 << 20 for each in cases.values())
+    backups = {each["id"]: each for each in json.loads(database.good("list", "--json"))}
+    assert backups[cases["latest"]["backups"][-1]]["restored_at"], "it is proven, and retention knows"
+    # What was changed there makes it red.
+    path = f"pgbackrest/backup/main/{cases['site_lost']['backups'][-1]}/backup.manifest"
+    there.flip(path)
+    given = json.dumps({"restore_drill_cases": [{"name": "site lost", "source": "offsite", "target": "latest"}]})
+    run = playbook("auditdb.postgresql.restore_drill", "--limit", database.host.name, "-e", given)
+    assert run.code != 0 and "it is restored and recovers" in run.text
+    there.flip(path)
 
 
 @pytest.mark.long
@@ -272,7 +359,7 @@ def test_clean_backups_are_no_alarm_and_each_kind_of_damage_is_found(database, p
             found.append((path, "flipped", database.backup("verify").code))
         with database.without(path):
             found.append((path, "removed", database.backup("verify").code))
-    extra = f"{KEPT}/backup/main/{full}/pg_data/more"
+    extra = f"{KEPT}/backup/main/{full}/more"
     database.shell(f"echo x > {extra}")
     found.append((extra, "added", database.backup("verify").code))
     database.shell(f"rm {extra}")

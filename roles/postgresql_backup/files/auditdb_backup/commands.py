@@ -14,7 +14,6 @@ from pathlib import Path
 
 from . import clock, durable, job, metrics, proof, scratch, status, streamed, wal_stream
 from . import extract as extraction
-from . import offsite as copies
 from . import recover as recovery
 from .backup import Backup
 from .canonical import canonical
@@ -38,9 +37,9 @@ def prepare(settings: Configuration, engine: Engine, _arguments: Namespace) -> i
     return 0
 
 
-def adopt(settings: Configuration, _engine: Engine, _arguments: Namespace) -> int:
+def adopt(_settings: Configuration, engine: Engine, _arguments: Namespace) -> int:
     """Make the repository of the second place's copy, where there is none."""
-    print("made" if copies.adopt(settings) else "is there")
+    print("made" if engine.adopt() else "is there")
     return 0
 
 

@@ -108,3 +108,6 @@ class Engine(Protocol):
 
     def offsite(self) -> int:
         """Copy what the second place does not have yet, and return the number of files."""
+
+    def adopt(self) -> bool:
+        """Make the repository of the second place's copy, where there is none; return whether it was made."""

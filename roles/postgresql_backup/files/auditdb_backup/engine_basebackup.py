@@ -203,7 +203,11 @@ class Engine:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._repository.root / there, target)
             size += target.stat().st_size
+        self._settle(directory)
         return size
+
+    def _settle(self, directory: Path) -> None:
+        """Make files that were fetched a repository: there is nothing to do."""
 
     def local(self, backups: Sequence[str]) -> AbstractContextManager[Configuration]:
         """Return a context manager that yields the configuration: the repository is on this host."""
@@ -212,4 +216,11 @@ class Engine:
     def offsite(self) -> int:
         """Copy what the second place does not have yet."""
         with self._repository.lock("offsite", self._wait):
-            return offsite.copy(self._settings)
+            return offsite.copy(self._settings, self._copied())
+
+    def _copied(self) -> dict[str, Path]:
+        return offsite.copied(self._repository)
+
+    def adopt(self) -> bool:
+        """Make the repository of the second place's copy."""
+        return offsite.adopt(self._settings, self._settle)

@@ -13,20 +13,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import place, wal_name
+from . import engine_basebackup, engine_pgbackrest, place, wal_name
 from .backup import MANIFEST
 from .configuration import Configuration
-from .engine_basebackup import Engine as Base
 from .offsite import COPIED
 from .place import Place
 from .repository import DIRECTORIES, Repository
 
 
-class Engine(Base):
+class Engine(engine_basebackup.Engine):
     """What the second place keeps. Nothing is added to it."""
 
     def __init__(self, settings: Configuration, directory: Path) -> None:
-        super().__init__(replace(settings, repository=directory, backup_ssh=""), "", Path(), 0)
+        own = directory / "outline.json"
+        super().__init__(replace(settings, repository=directory, backup_ssh=""), "", own, 0)
         self._there = settings
         repository = Repository(directory)
         for name in DIRECTORIES:
@@ -49,11 +49,22 @@ class Engine(Base):
                 target.unlink(missing_ok=True)
                 there.get(path.as_posix(), target)
                 size += target.stat().st_size
+        self._settle(directory)
         return size
 
 
+class PgBackRestEngine(Engine, engine_pgbackrest.Engine):
+    """What the second place keeps, where pgBackRest took the backups."""
+
+
+def engine(settings: Configuration, directory: Path) -> Engine:
+    """Return the engine over a second place, with its outline in this directory, which must not exist."""
+    kind = PgBackRestEngine if settings.engine == "pgbackrest" else Engine
+    return kind(settings, directory)
+
+
 def _outline(there: Place, target: Path, path: str, *, whole: bool) -> None:
-    target.parent.mkdir(mode=0o700, exist_ok=True)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if whole or path.endswith((MANIFEST, ".history")):
         there.get(path, target)
     else:

@@ -13,12 +13,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import backup, clock, durable, place, wal_archive, wal_name
-from .backup import Artefact, Backup
+from . import backup, clock, durable, offsite, place, wal_archive, wal_name
+from .backup import Artefact, Backup, load_all
 from .base_backup import publish
 from .canonical import canonical
 from .configuration import Configuration
@@ -27,7 +29,7 @@ from .engine_basebackup import Engine as Base
 from .errors import BackupError
 from .expire import remove
 from .packing import check, keep_plain
-from .pgbackrest import DIRECTORY, PgBackRest, Taken
+from .pgbackrest import DIRECTORY, SNAPSHOTS, PgBackRest, Taken
 from .postgres import Facts, Server
 from .restore import Phase, Unpack
 from .retention import Plan
@@ -36,8 +38,8 @@ from .verify import Reader as AnyReader
 FILES = "files.sha256"
 """Artefact: the digest and path of each file of the backup, as sha256sum(1) writes them."""
 INDEXES = "pgbackrest.json"
+"""What pgBackRest's indexes were when it last wrote them: their digests, and how many states there were before."""
 ALTERED = "find out who changed it, and take a full backup"
-ABSENT = "use the engine basebackup where that is needed"
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -131,12 +133,17 @@ class Engine(Base):
             return False
         temporary = durable.partial(target.absolute())
         try:
-            self._tool.run("archive-get", name, str(temporary))
+            self._tool.run("archive-get", name, str(temporary), *self._recovering(), identity=identity)
             wal_archive.same(self._header(name), place.digest(temporary))
             temporary.rename(target)
         finally:
             temporary.unlink(missing_ok=True)
         return True
+
+    def _recovering(self) -> list[str]:
+        """Return which cluster asks, where the server that recovers does: it runs this in its data directory."""
+        here = Path.cwd()
+        return [f"--pg1-path={here}"] if (here / "global/pg_control").exists() else []
 
     def _header(self, name: str) -> wal_archive.Header:
         with (self._repository.wal / name).open("rb") as file:
@@ -201,8 +208,9 @@ class Engine(Base):
 
     def _note_indexes(self) -> None:
         """Write down what its indexes are now: only this program has them changed."""
-        noted = {path.relative_to(self._tool.root).as_posix(): place.digest(path) for path in self._tool.indexes()}
-        durable.replace(self._repository.root / INDEXES, canonical(noted) + b"\n")
+        note = self._repository.root / INDEXES
+        number = int(json.loads(note.read_bytes())["number"]) if note.exists() else 0
+        _write_note(note, self._tool, number + 1)
 
     def _reader(self) -> AnyReader:
         return Reader(self._settings, self._tool)
@@ -211,7 +219,7 @@ class Engine(Base):
         """Read backups and WAL again, and the indexes."""
         findings = super().verify(only, identity)
         noted = json.loads((self._repository.root / INDEXES).read_bytes())
-        for path, digest in noted.items():
+        for path, digest in noted["files"].items():
             there = self._tool.root / path
             if not there.is_file() or place.digest(there) != digest:
                 findings.append(Finding(path, f"pgBackRest's {path} is not what it wrote. Remedy: {ALTERED}"))
@@ -233,15 +241,77 @@ class Engine(Base):
         def unpack(chosen: Sequence[Backup], request: Request, data: Path, phase: Phase) -> None:
             data.mkdir(mode=0o700)
             with phase("decrypt"):
-                self._tool.run("restore", f"--set={chosen[-1].id}", "--type=none", f"--pg1-path={data}")
+                self._tool.run(
+                    "restore", f"--set={chosen[-1].id}", "--type=none", f"--pg1-path={data}", identity=request.identity
+                )
             (data / "recovery.signal").unlink(missing_ok=True)
 
         return unpack
 
     def files(self, backups: Sequence[str]) -> Iterator[Path]:
-        """Refuse: pgBackRest's repository is not copied in parts."""
-        raise BackupError("the engine pgbackrest gives no parts of its repository away", ABSENT)
+        """Yield the files of these backups, the WAL from the oldest of them on, and the indexes."""
+        archived = []
+        for path in super().files(backups):
+            yield path
+            if path.parent.name == self._repository.wal.name:
+                archived.append(path.name)
+        yield from (path.relative_to(self._repository.root) for path in self._stored(backups, archived))
+        current = self._tool.indexes()
+        # A second place has them by their states.
+        found = current if all(path.exists() for path in current) else _newest(self._tool.root)
+        yield from (path.relative_to(self._repository.root) for path in found)
 
-    def offsite(self) -> int:
-        """Refuse: its files change, and a second place only adds."""
-        raise BackupError("the engine pgbackrest has no second place", ABSENT)
+    def _stored(self, backups: Sequence[str], archived: Sequence[str]) -> Iterator[Path]:
+        """Yield what pgBackRest has of these backups and WAL files. What is missing, verify names."""
+        for label in backups:
+            there = self._tool.directory(label)
+            yield from (there / path for path in place.visible(there))
+        for name in archived:
+            with contextlib.suppress(BackupError):
+                yield self._tool.wal(name)
+
+    def _settle(self, directory: Path) -> None:
+        """Put the newest indexes of a second place where pgBackRest looks for them, and note them."""
+        tool = PgBackRest(replace(self._settings, repository=directory), Path("none.json"))
+        newest = {path.name: path for path in _newest(tool.root)}
+        lacking = [path.name for path in tool.indexes() if not path.exists() and path.name not in newest]
+        if lacking:
+            raise BackupError(f"pgBackRest's {', '.join(lacking)} is missing", "take it from another copy")
+        for path in tool.indexes():
+            if not path.exists():
+                path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+                shutil.copyfile(newest[path.name], path)
+        number = max((int(path.parent.name) for path in newest.values()), default=0)
+        _write_note(directory / INDEXES, tool, number)
+
+    def _copied(self) -> dict[str, Path]:
+        """Return what a second place gets: what never changes, and the indexes as they are now."""
+        found = super()._copied()
+        physical = [name for name in self.backups() if self._tool.directory(name).is_dir()]
+        for path in self._stored(physical, wal_archive.names(self._repository.wal)):
+            found[path.relative_to(self._repository.root).as_posix()] = path
+        number = int(json.loads((self._repository.root / INDEXES).read_bytes())["number"])
+        return found | self._tool.snapshot(number)
+
+    def adopt(self) -> bool:
+        """Make the repository of the second place's copy, which has what expired, too: pgBackRest knows it no more."""
+
+        def settle(root: Path) -> None:
+            self._settle(root)
+            known = {each.label for each in self._tool.taken()}
+            for name, each in load_all(root / "backups").items():
+                if isinstance(each, Backup) and each.kind != "logical" and name not in known:
+                    shutil.rmtree(root / "backups" / name)
+
+        return offsite.adopt(self._settings, settle)
+
+
+def _newest(root: Path) -> list[Path]:
+    """Return the files of the newest state of the indexes that a second place, or a copy of it, has."""
+    states = sorted((root / SNAPSHOTS).glob("*/"))
+    return sorted(states[-1].iterdir()) if states else []
+
+
+def _write_note(note: Path, tool: PgBackRest, number: int) -> None:
+    files = {path.relative_to(tool.root).as_posix(): place.digest(path) for path in tool.indexes()}
+    durable.replace(note, canonical({"files": files, "number": number}) + b"\n")

@@ -17,8 +17,9 @@ from .configuration import Configuration
 from .errors import BackupError
 
 DIRECTORY = "pgbackrest"
-NOT_FOUND = 1
-"""Exit code of archive-get where the archive has no such file."""
+SNAPSHOTS = "indexes"
+"""Where a second place has the indexes: what is there never changes, so each of their states has its own directory."""
+CIPHER = "aes-256-cbc"
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,27 @@ class PgBackRest:
         self._configuration = own.with_name(f"{own.stem}.pgbackrest.conf")
         self.root = settings.repository / DIRECTORY
 
-    def run(self, *words: str, codes: tuple[int, ...] = (0,)) -> str:
-        """Run a subcommand, and return what it printed."""
-        argv = ["pgbackrest", f"--config={self._configuration}", f"--stanza={self._settings.cluster}", *words]
-        return processes.run(argv, codes)
+    def run(self, *words: str, identity: Path | None = None) -> str:
+        """Run a subcommand, and return what it printed.
+
+        ``identity``: file with the passphrase, for a copy of a repository, which has no configuration of its own.
+        """
+        own = f"--config={self._configuration}"
+        environment: dict[str, str] = {}
+        if not self._configuration.exists() and identity:
+            own, environment = "--no-config", self._environment(identity)
+        argv = ["pgbackrest", own, f"--stanza={self._settings.cluster}", *words]
+        return processes.run(argv, (0,), processes.NOTHING, **environment)
+
+    def _environment(self, identity: Path) -> dict[str, str]:
+        return {
+            "PGBACKREST_REPO1_PATH": str(self.root),
+            "PGBACKREST_REPO1_CIPHER_TYPE": CIPHER,
+            "PGBACKREST_REPO1_CIPHER_PASS": identity.read_text().strip(),
+            "PGBACKREST_LOG_LEVEL_CONSOLE": "warn",
+            "PGBACKREST_LOG_LEVEL_FILE": "off",
+            "PGBACKREST_LOCK_PATH": str(self._settings.repository / "pgbackrest-lock"),
+        }
 
     def taken(self) -> list[Taken]:
         """Return the backups that it knows, the oldest first."""
@@ -74,6 +92,10 @@ class PgBackRest:
     def directory(self, label: str) -> Path:
         """Return where a backup's files are."""
         return self.root / "backup" / self._settings.cluster / label
+
+    def snapshot(self, number: int) -> dict[str, Path]:
+        """Return where a second place has this state of the indexes: path there -> file here."""
+        return {f"{DIRECTORY}/{SNAPSHOTS}/{number:08}/{path.name}": path for path in self.indexes()}
 
     def indexes(self) -> list[Path]:
         """Return the files that tell what there is, each with its copy."""

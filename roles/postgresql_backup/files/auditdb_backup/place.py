@@ -20,7 +20,7 @@ from .errors import BackupError
 
 MARKER = ".auditdb-offsite"
 PART = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9_%.-]*")
-DEPTH = 3
+DEPTH = 12
 
 
 def checked(path: str) -> PurePosixPath:

@@ -25,9 +25,11 @@ MANIFEST = "manifest.json"
 def look(engine: Engine, root: Path, backups: list[str]) -> list[Row]:
     """Damage the copy in each way, and return whether it was found. It is as before afterwards."""
     newest = backups[-1]
-    data = max((root / "backups" / newest).iterdir(), key=lambda path: path.stat().st_size)
+    files = [root / path for path in engine.files([newest])]
+    data = _largest(path for path in files if newest in path.parts)
     known = [each for each in engine.backups().values() if isinstance(each, Backup)]
-    lost = root / "wal" / needed((path.name for path in (root / "wal").iterdir()), known)
+    name = needed((path.name for path in (root / "wal").iterdir()), known)
+    lost = _largest(path for path in files if path.name.split("-")[0] == name)
     clean = row(GROUP, "an undamaged copy is not found fault with", _said(engine, None), REMEDY)
     rows = [clean]
     with _flipped(data):
@@ -35,10 +37,15 @@ def look(engine: Engine, root: Path, backups: list[str]) -> list[Row]:
     with _away(root / "backups" / newest / MANIFEST):
         rows.append(_found("a deleted manifest is found", engine, newest, newest))
     with _away(lost):
-        rows.append(_found("a missing WAL segment is found", engine, None, lost.name))
+        rows.append(_found("a missing WAL segment is found", engine, None, name))
     with _flipped(lost):
-        rows.append(_found("a flipped byte in a WAL segment is found", engine, None, lost.name))
+        rows.append(_found("a flipped byte in a WAL segment is found", engine, None, name))
     return rows
+
+
+def _largest(files: Iterable[Path]) -> Path:
+    """Return the one that holds the bytes, and not what is noted of them."""
+    return max(files, key=lambda path: path.stat().st_size)
 
 
 def needed(names: Iterable[str], backups: Iterable[Backup]) -> str:

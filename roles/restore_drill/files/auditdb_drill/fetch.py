@@ -36,6 +36,8 @@ SOURCE = "source"
 ACKNOWLEDGED = "acknowledged"
 SETTLED = 2_000_000
 """Microseconds before the end of the archived WAL from which on a heartbeat's commit may not be archived."""
+MANY = "backup.manifest"
+"""One of many files of a backup, which has no artefact of its own."""
 BEFORE = 1000
 """Microseconds between a random target and the heartbeat after it, which it must not include."""
 
@@ -105,7 +107,7 @@ def _engine(drill: Drill, settings: Configuration, case: Case) -> tuple[Engine, 
     if settings.offsite:
         return engine_of(replace(settings, repository=settings.offsite), drill.configuration, 0), settings.offsite
     if settings.offsite_ssh:
-        return engine_outline.Engine(settings, drill.workplace / SOURCE / f"outline-{case.name}"), None
+        return engine_outline.engine(settings, drill.workplace / SOURCE / f"outline-{case.name}"), None
     raise BackupError(
         "there is no second place",
         "set postgresql_backup_offsite_host or postgresql_backup_offsite, or take the case out",
@@ -136,9 +138,11 @@ def _size(path: Path, root: Path | None, known: Mapping[str, Backup | BackupErro
     """Return the bytes of a file, at most; None where it is not there. On another host, manifests tell."""
     if root:
         return (root / path).stat().st_size if (root / path).is_file() else None
-    backup = known.get(path.parent.name)
+    backup = next((known[part] for part in path.parts if part in known), None)
     if isinstance(backup, Backup):
-        return max([0, *(each.bytes for each in backup.artefacts if each.name == path.name)])
+        # Behind some engines an artefact stands for many files, and its bytes count once.
+        names = (path.name, path.parts[0] if path.name == MANY else None)
+        return max([0, *(each.bytes for each in backup.artefacts if each.name in names)])
     return max(each.wal_segment_bytes for each in known.values() if isinstance(each, Backup))
 
 

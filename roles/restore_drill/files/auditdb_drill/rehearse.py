@@ -34,6 +34,8 @@ from .rows import Row, row
 SERVER = Path("/etc/auditdb-drill/postgresql.conf")
 ALONE = {"offsite": "", "offsite_ssh": "", "backup_ssh": ""}
 """What a copy knows of other places."""
+PROGRAMS = {"basebackup": {"age": "--version", "zstd": "--version"}, "pgbackrest": {"pgbackrest": "version"}}
+"""What an engine decrypts and unpacks with, and how that tells its version."""
 
 
 def rehearse(drill: Drill) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def rehearse(drill: Drill) -> dict[str, Any]:
         rows += controls.look(engine, root, copy.backups)
     versions = {
         "postgresql": facts.server_version,
-        **{name: _version(name) for name in ("age", "zstd")},
+        **{name: _version(name, word) for name, word in PROGRAMS[settings.engine].items()},
     }
     return {
         "declared_at": facts.declared_at,
@@ -65,8 +67,8 @@ def rehearse(drill: Drill) -> dict[str, Any]:
     }
 
 
-def _version(program: str) -> str:
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+def _version(program: str, word: str) -> str:
+    done = subprocess.run([program, word], capture_output=True, text=True, check=False)
     return (done.stdout or done.stderr).strip()
 
 
