@@ -20,6 +20,8 @@ TOLD = (
     "timeline",
     "start_lsn",
     "stop_lsn",
+    "source",
+    "notices",
     "verified_at",
     "restored_at",
     "damaged",

@@ -72,6 +72,13 @@ rpo:
   description: Seconds of commits that would be lost if the server's disks were gone now; null where that is not known.
   returned: success
   type: int
+notices:
+  description:
+    - Notices of the newest physical backup, such as why it was taken of the primary and not of a standby. They are
+      no problems.
+  returned: success
+  type: list
+  elements: str
 newest_backup:
   description: Id of the newest physical backup; null without one.
   returned: success
@@ -116,6 +123,13 @@ backups:
     stop_lsn:
       description: Where it is consistent.
       type: str
+    source:
+      description: The server that it was taken of, such as C(standby db2); empty where that was not noted.
+      type: str
+    notices:
+      description: Why standbys that were to be taken instead were not.
+      type: list
+      elements: str
     verified_at:
       description: When it was last read again without a finding; null where it was not.
       type: str
@@ -181,7 +195,7 @@ PROBLEMS = 3
 """The exit code that says that the program answered, and what it says is not good."""
 
 
-STATUS = ("bytes", "engine", "jobs", "newest_backup", "newest_backup_age", "problems", "rpo", "wal")
+STATUS = ("bytes", "engine", "jobs", "newest_backup", "newest_backup_age", "notices", "problems", "rpo", "wal")
 
 
 def ask(module: AnsibleModule, *words: str) -> Any:

@@ -26,6 +26,7 @@ def repository(server, tmp_path, monkeypatch):
         "archive_timeout": 60, "wal_late": 120, "jobs": {"full": 3600}, "databases": [], "textfile": None,
         "retention": {"daily": 14, "weekly": 8, "monthly": 12, "proven": 2}, "offsite": None,
         "offsite_ssh": "", "ssh_key": None, "slot": "", "backup_ssh": "", "environment": {},
+        "standbys": [], "standby_lag": 60,
     }  # fmt: skip
     configuration = tmp_path / "main.json"
     configuration.write_text(json.dumps(settings))

@@ -29,6 +29,8 @@ CONTENT = {
     "offsite_ssh": "",
     "ssh_key": None,
     "slot": "",
+    "standbys": [],
+    "standby_lag": 60,
     "backup_ssh": "",
     "environment": {},
 }

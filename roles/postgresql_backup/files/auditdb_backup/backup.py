@@ -58,6 +58,11 @@ class Backup:
     recipients_sha256: str
     """Of the file with the public keys that it is encrypted to."""
     artefacts: tuple[Artefact, ...]
+    # Older manifests lack these.
+    source: str = ""
+    """The server that it was taken of: primary or standby, and its address where it has one."""
+    notices: tuple[str, ...] = ()
+    """Why standbys that were asked first were passed over."""
 
     @property
     def bytes(self) -> int:
@@ -81,7 +86,8 @@ class Backup:
             raise BackupError("the manifest was changed", DAMAGED)
         try:
             values["artefacts"] = tuple(Artefact(**each) for each in values["artefacts"])
-            values["databases"] = tuple(values["databases"])
+            for name in ("databases", "notices"):
+                values[name] = tuple(values.get(name, ()))
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise BackupError(f"this is no manifest: {error}", DAMAGED) from error

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+import shutil
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from . import backup, clock, durable
+from . import backup, clock, durable, server_manifest, standby
 from .backup import Artefact, Backup
 from .configuration import Configuration
 from .errors import BackupError
@@ -20,11 +20,21 @@ from .packing import keep_plain, pack_directory
 from .postgres import Server
 from .processes import run
 from .repository import Repository
+from .server_manifest import WalRange
 
 DATA = "data.tar.zst.age"
-# Names, sizes and digests of the files, and nothing of what is in them: the next incremental backup needs it in clear.
-SERVER_MANIFEST = "backup_manifest"
 INCREMENTAL_SINCE = 17
+# A server's host that is gone without a word is noticed within a minute, and not never.
+KEEPALIVE = "keepalives_idle=30 keepalives_interval=10 keepalives_count=3"
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What was copied: the WAL that it needs, and of which server it is."""
+
+    wal: WalRange
+    source: str
+    notices: tuple[str, ...]
 
 
 def take(settings: Configuration, parent: Backup | None) -> Backup:
@@ -46,25 +56,11 @@ def take(settings: Configuration, parent: Backup | None) -> Backup:
     started, name = repository.begin(kind)
     with repository.workplace(name) as work:
         data = work / "data"
-        run(
-            [
-                str(settings.bin / "pg_basebackup"),
-                *server.options,
-                f"--pgdata={data}",
-                "--format=plain",
-                "--wal-method=stream",
-                "--checkpoint=fast",
-                "--manifest-checksums=SHA256",
-                f"--label=auditdb {name}",
-                *([f"--incremental={repository.backups / parent.id / SERVER_MANIFEST}"] if parent else []),
-            ]
-        )
-        run([str(settings.bin / "pg_verifybackup"), "--quiet", str(data)])
+        copied = _copy(settings, server, parent, data, f"auditdb {name}")
         place = work / "backup"
         place.mkdir(mode=0o750)
-        timeline, start, stop = wal_range(json.loads((data / SERVER_MANIFEST).read_bytes()))
         artefacts: tuple[Artefact, ...] = (
-            keep_plain(data / SERVER_MANIFEST, place / SERVER_MANIFEST),
+            keep_plain(data / server_manifest.NAME, place / server_manifest.NAME),
             pack_directory(settings, data, place / DATA),
         )
         made = Backup(
@@ -79,16 +75,57 @@ def take(settings: Configuration, parent: Backup | None) -> Backup:
             finished_at=clock.write(clock.now()),
             chain=parent.chain if parent else name,
             parent=parent.id if parent else None,
-            timeline=timeline,
-            start_lsn=start,
-            stop_lsn=stop,
+            timeline=copied.wal.timeline,
+            start_lsn=copied.wal.start,
+            stop_lsn=copied.wal.stop,
             wal_segment_bytes=facts.wal_segment_bytes,
             databases=(),
             recipients_sha256=hashlib.sha256(settings.recipients.read_bytes()).hexdigest(),
             artefacts=artefacts,
+            source=copied.source,
+            notices=copied.notices,
         )
         publish(repository, made, place)
     return made
+
+
+def _copy(settings: Configuration, primary: Server, parent: Backup | None, data: Path, label: str) -> Copied:
+    """Copy the data directory of the first standby that can be trusted with it, or else of the primary."""
+    notices: list[str] = []
+    for address in settings.standbys:
+        try:
+            server, agreed = standby.reach(settings, address, primary, incremental=parent is not None)
+            needed = _receive(settings, server, parent, data, label)
+            standby.check(data, needed, agreed, primary)
+            # As the end of a backup of the primary does: the WAL that the backup needs is archived at once.
+            primary.switch_wal()
+            return Copied(needed, f"standby {address}", tuple(notices))
+        except BackupError as error:
+            shutil.rmtree(data, ignore_errors=True)
+            notices.append(f"standby {address} was passed over: {error}")
+            print(f"NOTICE {notices[-1]}", file=sys.stderr, flush=True)
+    return Copied(_receive(settings, primary, parent, data, label), primary.name, tuple(notices))
+
+
+def _receive(settings: Configuration, server: Server, parent: Backup | None, data: Path, label: str) -> WalRange:
+    """Copy the server's data directory, and verify the copy."""
+    parents = settings.repository / "backups"
+    run(
+        [
+            str(settings.bin / "pg_basebackup"),
+            *server.options,
+            f"--dbname={KEEPALIVE}",
+            f"--pgdata={data}",
+            "--format=plain",
+            "--wal-method=stream",
+            "--checkpoint=fast",
+            "--manifest-checksums=SHA256",
+            f"--label={label}",
+            *([f"--incremental={parents / parent.id / server_manifest.NAME}"] if parent else []),
+        ]
+    )
+    run([str(settings.bin / "pg_verifybackup"), "--quiet", str(data)])
+    return server_manifest.wal_range(data)
 
 
 def publish(repository: Repository, made: Backup, place: Path) -> None:
@@ -97,11 +134,3 @@ def publish(repository: Repository, made: Backup, place: Path) -> None:
     durable.sync_directory(place)
     place.rename(repository.backups / made.id)
     durable.sync_directory(repository.backups)
-
-
-def wal_range(manifest: Mapping[str, Any]) -> tuple[int, str, str]:
-    """Return timeline, first and last position of the WAL that PostgreSQL's own manifest asks for."""
-    ranges = manifest["WAL-Ranges"]
-    if len(ranges) != 1:
-        raise BackupError("the server changed its timeline during the backup", "take the backup again")
-    return int(ranges[0]["Timeline"]), str(ranges[0]["Start-LSN"]), str(ranges[0]["End-LSN"])

@@ -47,7 +47,10 @@ def backup(settings: Configuration, engine: Engine, arguments: Namespace) -> int
     """Take a backup."""
     with job.recorded(Repository(settings.repository), arguments.kind):
         made = engine.backup(arguments.kind)
-    print(f"{made.id}: {made.bytes} bytes" if made else "archived the WAL up to now; none is missing")
+    if made is None:
+        print("archived the WAL up to now; none is missing")
+    else:
+        print(f"{made.id}: {made.bytes} bytes" + (f", of the {made.source}" if made.source else ""))
     return 0
 
 
@@ -67,7 +70,8 @@ def show(settings: Configuration, engine: Engine, arguments: Namespace) -> int:
     for row in rows:
         states = [state for state in ("damaged", "restored_at", "verified_at") if row.get(state)] or ["not_verified"]
         state = states[0].removesuffix("_at").replace("_", " ")
-        print(f"{row['id']:<30} {row.get('bytes', '-'):>14} {row.get('chain', '-'):<24} {state}")
+        size, chain, source = (row.get(name) or "-" for name in ("bytes", "chain", "source"))
+        print(f"{row['id']:<30} {size:>14} {chain:<24} {state:<12} {source}")
     return 0
 
 
@@ -192,10 +196,12 @@ def look(settings: Configuration, engine: Engine, arguments: Namespace) -> int:
     if arguments.json:
         print(canonical(report).decode())
     else:
-        for name in ("at", "rpo", "newest_backup", "newest_backup_age", "verified", "restored"):
+        for name in ("at", "rpo", "newest_backup", "newest_backup_age", "newest_backup_source", "verified", "restored"):
             print(f"{name}: {report[name]}")
         for name, each in report["jobs"].items():
             print(f"job {name}: succeeded {each['succeeded_at'] or 'never'}, failed {each['failed_at'] or 'never'}")
+        for notice in report["notices"]:
+            print(f"NOTICE {report['newest_backup']}: {notice}")
         for problem in report["problems"]:
             print(f"PROBLEM {problem}")
     return PROBLEMS if report["problems"] else 0

@@ -64,6 +64,10 @@ class Configuration:
     """Private key for it, which signs inventories too; beside it, .known_hosts and .signers."""
     slot: str
     """Replication slot by which WAL is received as it is written; empty where it is not."""
+    standbys: tuple[str, ...]
+    """Addresses of standbys that base backups are taken of, the first fitting one of them; else, of the primary."""
+    standby_lag: int
+    """Seconds that a standby may need to replay what the primary has written when the backup begins."""
     backup_ssh: str
     """The host that keeps the backups of this one, as USER@HOST:PORT; empty where this host does."""
     environment: Mapping[str, str]
@@ -90,7 +94,8 @@ class Configuration:
             for name in ("textfile", "offsite", "ssh_key"):
                 values[name] = Path(values[name]) if values[name] else None
             values["retention"] = Retention(**values["retention"])
-            values["databases"] = tuple(values["databases"])
+            for name in ("databases", "standbys"):
+                values[name] = tuple(values[name])
             return cls(**values)
         except TypeError as error:
             raise BackupError(f"configuration: {error}", REMEDY) from error

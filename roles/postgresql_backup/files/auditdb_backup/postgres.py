@@ -59,6 +59,14 @@ SELECT pg_catalog.pg_create_physical_replication_slot(%(name)s, true)
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %(name)s)
 """
 SLOT_BEGIN = "SELECT (restart_lsn - '0/0')::bigint FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
+STANDBY = """
+SELECT pg_catalog.pg_is_in_recovery(), (pg_catalog.pg_control_system()).system_identifier::text,
+    coalesce(current_setting('summarize_wal', true) = 'on', false)
+"""
+LAST_CHECKPOINT = """
+SELECT timeline_id, checkpoint_lsn::text, redo_lsn::text, next_xid, extract(epoch FROM checkpoint_time)::bigint
+FROM pg_catalog.pg_control_checkpoint()
+"""
 FLUSHED = """
 SELECT pg_catalog.pg_walfile_name(lsn), (lsn - '0/0')::bigint FROM pg_catalog.pg_current_wal_flush_lsn() AS found (lsn)
 """
@@ -73,6 +81,29 @@ class Facts:
     major: int
     wal_segment_bytes: int
     tablespaces: list[str]
+
+
+@dataclass(frozen=True)
+class Standby:
+    """What a server says that should be a standby."""
+
+    in_recovery: bool
+    system_identifier: str
+    summarizes: bool
+    """Whether an incremental backup can be taken of it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint, as pg_control has it: a standby has the primary's once it has replayed it."""
+
+    timeline: int
+    lsn: str
+    redo: str
+    """From here on, WAL is needed to recover from it."""
+    next_xid: str
+    at: int
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +137,12 @@ class Server:
         """Return the options by which PostgreSQL's programs reach it."""
         settings = self._settings
         return ["--host", settings.host, "--port", str(settings.port), "--username", settings.user, "--no-password"]
+
+    @property
+    def name(self) -> str:
+        """Return what a backup's manifest calls it, as the primary."""
+        host = self._settings.host
+        return "primary" if host.startswith("/") else f"primary {host}"
 
     @contextlib.contextmanager
     def connect(self, database: str = "postgres") -> Iterator[Any]:
@@ -170,6 +207,20 @@ class Server:
             cursor.execute(SLOT_BEGIN, (name,))
             (begin,) = cursor.fetchone()
             return int(begin)
+
+    def standby(self) -> Standby:
+        """Return what it says as a standby."""
+        return Standby(*self._row(STANDBY))
+
+    def checkpoint(self) -> Checkpoint:
+        """Make a checkpoint; on a standby, the newest that it has replayed. Return it."""
+        with self.connect() as cursor:
+            cursor.execute("CHECKPOINT")
+        return self.last_checkpoint()
+
+    def last_checkpoint(self) -> Checkpoint:
+        """Return the last checkpoint."""
+        return Checkpoint(*self._row(LAST_CHECKPOINT))
 
     def flushed(self) -> tuple[int, int]:
         """Return the server's timeline and the position up to which its WAL is on disk."""

@@ -29,7 +29,11 @@ RECOVERED = "recovered"
 RESET = (
     "restore_command",
     "archive_mode",
+    "archive_cleanup_command",
     "primary_conninfo",
+    "primary_slot_name",
+    "recovery_end_command",
+    "recovery_min_apply_delay",
     "recovery_target",
     "recovery_target_action",
     "recovery_target_inclusive",

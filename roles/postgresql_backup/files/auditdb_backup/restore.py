@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import clock, recover, wal_archive
+from . import clock, recover, standby, wal_archive
 from .backup import Backup
 from .base_backup import DATA
 from .chains import broken, line
@@ -30,6 +30,14 @@ from .wal_continuity import leads
 from .wal_name import position
 
 MARKER = ".auditdb-restoring"
+# What a standby that was backed up was told, and what the copy of it must not do: follow, wait, or clean an archive.
+NOT_ITS_OWN = {
+    "primary_conninfo": "",
+    "primary_slot_name": "",
+    "recovery_min_apply_delay": "0",
+    "archive_cleanup_command": "",
+    "recovery_end_command": "",
+}
 Phase = Callable[[str], AbstractContextManager[None]]
 """A context manager that measures how long its block takes."""
 Unpack = Callable[[Sequence[Backup], Request, Path, Phase], None]
@@ -100,7 +108,7 @@ def settings_of(request: Request, own: Sequence[str]) -> dict[str, str]:
         "restore_command": shlex.join(getting).replace("%", "%%") + " %f %p",
         "recovery_target_timeline": target.timeline,
         "archive_mode": "off",  # a restored copy never writes into the archive of the original
-        "primary_conninfo": "",
+        **NOT_ITS_OWN,
     }
     points = {
         "recovery_target_time": clock.read(target.time).strftime("%Y-%m-%d %H:%M:%S.%f+00") if target.time else None,
@@ -216,6 +224,8 @@ def restore(
             run([str(settings.bin / "initdb"), "--sync-only", f"--pgdata={data}"])
         with (data / "postgresql.auto.conf").open("a") as file:
             file.write("# Written by auditdb-backup restore.\n" + lines(written))
+        # A backup of a standby has its signal, which would win: the copy would wait for ever for more WAL.
+        (data / standby.SIGNAL).unlink(missing_ok=True)
         (data / "recovery.signal").touch(mode=0o600)
         for each_file in data.iterdir():
             each_file.rename(place / each_file.name)

@@ -147,6 +147,8 @@ def report(settings: Configuration, observed: Observed) -> dict[str, Any]:
             for name, job in sorted(observed.jobs.items())
         },
         "newest_backup": physical[-1].id if physical else None,
+        "newest_backup_source": physical[-1].source if physical else None,
+        "notices": list(physical[-1].notices) if physical else [],
         "newest_backup_age": age(observed.at, physical[-1].finished_at) if physical else None,
         "problems": problems(settings, observed),
         "restored": sum(1 for each in observed.proofs.values() if each.restored_at),

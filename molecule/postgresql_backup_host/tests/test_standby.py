@@ -1,0 +1,160 @@
+"""Base backups of a standby, where it is to be trusted; otherwise of the primary, and that is said.
+
+The standbys run on the backup host, each at an address of its own, as the user who keeps the backups.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+PLACE = "/var/tmp/auditdb-standbys"
+USER = "auditdb-backup"
+
+
+class Instance:
+    """A server of the backup host."""
+
+    def __init__(self, pair, address: str) -> None:
+        self.pair = pair
+        self.address = address
+        self.data = f"{PLACE}/{address}"
+        self.bin = f"/usr/lib/postgresql/{pair.database.version}/bin"
+
+    def call(self, script: str):
+        return self.pair.keeper.call("bash", "-euo", "pipefail", "-c", script, user=USER)
+
+    def shell(self, script: str) -> str:
+        done = self.call(script)
+        assert done.code == 0, f"{script}\n{done.output}"
+        return done.output.strip()
+
+    def sql(self, statement: str) -> str:
+        return self.shell(f'psql -XAtqh {self.data} -U postgres -d postgres -c "{statement}"')
+
+    def clone(self) -> Instance:
+        """Clone the primary over the network, as any standby is."""
+        kept = f"/etc/auditdb-backup/{self.pair.keeper.name}"
+        environment = f"PGSSLMODE=verify-full PGSSLROOTCERT={kept}.ca.crt PGPASSFILE={kept}.pgpass"
+        options = f"-h {self.pair.database.host.container.name} -U auditdb_backup -D {self.data} -R -c fast"
+        self.shell(f"env {environment} {self.bin}/pg_basebackup {options}")
+        return self
+
+    def copy(self, other: Instance) -> Instance:
+        """Be a copy of another one, which does not run."""
+        self.shell(f"rm -rf {self.data}; cp -a {other.data} {self.data}")
+        return self
+
+    def start(self) -> Instance:
+        summarizes = "summarize_wal = on" if self.pair.database.version >= 17 else ""
+        self.shell(f"""cat > {self.data}/postgresql.conf <<END
+listen_addresses = '{self.address}'
+unix_socket_directories = '{self.data}'
+hba_file = '{PLACE}/pg_hba.conf'
+ssl = on
+ssl_cert_file = '{PLACE}/server.crt'
+ssl_key_file = '{PLACE}/server.key'
+shared_buffers = 16MB
+max_connections = 100
+log_replication_commands = on
+wal_retrieve_retry_interval = 200ms
+{summarizes}
+END
+touch {self.data}/pg_ident.conf
+{self.bin}/pg_ctl -D {self.data} -l {self.data}.log -w -t 60 start > /dev/null""")
+        return self
+
+    def stop(self, mode: str = "fast") -> Instance:
+        self.call(f"{self.bin}/pg_ctl -D {self.data} -m {mode} -w stop")
+        return self
+
+    def promote(self) -> Instance:
+        self.shell(f"{self.bin}/pg_ctl -D {self.data} -w promote")
+        return self
+
+    @property
+    def log(self) -> str:
+        return self.shell(f"cat {self.data}.log")
+
+
+def prepare(pair) -> None:
+    """Make the directory of the backup host's servers, with the certificate of the primary, which names localhost."""
+    keeper, database = pair.keeper, pair.database
+    tls = {name: database.shell(f"cat /etc/postgresql/tls/server.{name}", user="root") for name in ("crt", "key")}
+    keeper.shell(f"""rm -rf {PLACE}; install -d -o {USER} -m 0700 {PLACE}
+localedef -i en_US -f UTF-8 en_US.UTF-8
+cat > {PLACE}/server.crt <<< '{tls["crt"]}'
+cat > {PLACE}/server.key <<< '{tls["key"]}'
+cat > {PLACE}/pg_hba.conf <<END
+local all all trust
+hostssl all auditdb_backup 127.0.0.0/8 scram-sha-256
+hostssl replication auditdb_backup 127.0.0.0/8 scram-sha-256
+END
+chown {USER} {PLACE}/*; chmod 0600 {PLACE}/server.key""")
+
+
+@pytest.fixture
+def standby(pair):
+    """A standby at the address that the inventory names."""
+    prepare(pair)
+    pair.database.sql("ALTER SYSTEM SET log_replication_commands = on")
+    pair.database.sql("SELECT pg_reload_conf()")
+    found = Instance(pair, "127.0.0.1").clone().start()
+    yield found
+    found.stop("immediate")
+    pair.database.sql("ALTER SYSTEM RESET log_replication_commands")
+    pair.keeper.shell(f"rm -rf {PLACE}")
+
+
+def take(pair, kind: str, **changes) -> dict:
+    """Take a backup, by the host's configuration with these changes, and return what its manifest says."""
+    keeper = pair.keeper
+    before = {each["id"] for each in listed(pair)}
+    configuration = {**json.loads(keeper.shell(f"cat /etc/auditdb-backup/{keeper.name}.json")), **changes}
+    keeper.shell(f"cat > {PLACE}/configuration.json <<< '{json.dumps(configuration)}'")
+    argv = ["auditdb-backup", "--config", f"{PLACE}/configuration.json", "--wait", "60", "backup", kind]
+    keeper.shell(f"chmod 0644 {PLACE}/configuration.json")
+    done = keeper.call(*argv, user=USER)
+    assert done.code == 0, done.output
+    (made,) = (each for each in listed(pair) if each["id"] not in before)
+    assert made["source"] in done.output
+    assert all(f"NOTICE {each}" in done.output for each in made["notices"])
+    return made
+
+
+def listed(pair) -> list[dict]:
+    return json.loads(pair.keeper.backup("list", "--json").output)
+
+
+def test_a_backup_is_of_the_standby_and_restores_to_what_the_primary_had(pair, standby):
+    database, primary = pair.database, f"primary {pair.database.host.container.name}"
+    taken = []
+    if database.version >= 17:
+        # The WAL since the newest backup was never seen by a standby that was made after it.
+        impossible = take(pair, "incremental")
+        assert impossible["source"] == primary
+        assert "standby localhost was passed over: pg_basebackup ended" in impossible["notices"][0]
+        status = pair.keeper.backup("status")
+        assert f"NOTICE {impossible['id']}: {impossible['notices'][0]}" in status.output
+        assert pair.keeper.status()["problems"] == []
+        full = take(pair, "full", standbys=[])
+        assert (full["source"], full["notices"]) == (primary, [])
+        taken = [take(pair, "incremental")]
+        assert taken[0]["parent"] == full["id"], "the parent may be the primary's"
+        taken += [take(pair, "full"), take(pair, "incremental")]
+    else:
+        taken = [take(pair, "full")]
+    for each in taken:
+        assert (each["source"], each["notices"]) == ("standby localhost", [])
+        assert f"LABEL 'auditdb {each['id']}'" in standby.log
+        assert f"auditdb {each['id']}" not in database.shell("cat /var/log/postgresql/*.log", user="root")
+    last = database.sql("INSERT INTO ledger DEFAULT VALUES RETURNING id")
+    pair.switch()
+    assert pair.keeper.backup("verify").code == 0
+    assert f"{taken[-1]['id']}" in pair.keeper.backup("list").output
+    done = database.restore()
+    assert done.code == 0, done.output
+    assert json.loads(done.output)["backups"][-1] == taken[-1]["id"]
+    database.recovered()
+    assert int(database.copy_sql("SELECT max(id) FROM ledger")) >= int(last)
