@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import backup, clock, durable, place, wal_archive, wal_name
+from . import backup, clock, durable, passphrase, place, wal_archive, wal_name
 from .backup import Artefact, Backup
 from .base_backup import publish
 from .canonical import canonical
@@ -78,6 +78,14 @@ class Reader:
             raise BackupError(f"WAL file {name}: its bytes are not those that were stored", wal_archive.DAMAGED)
 
 
+def unpack_by(tool: PgBackRest, chosen: Backup, data: Path, phase: Phase) -> None:
+    """Make a data directory of a backup."""
+    data.mkdir(mode=0o700)
+    with phase("decrypt"):
+        tool.run("restore", f"--set={chosen.id}", "--type=none", f"--pg1-path={data}")
+    (data / "recovery.signal").unlink(missing_ok=True)
+
+
 class Engine(Base):
     """The engine ``pgbackrest``."""
 
@@ -87,11 +95,17 @@ class Engine(Base):
         super().__init__(settings, program, configuration, wait)
         self._tool = PgBackRest(settings, configuration)
 
+    @property
+    def tool(self) -> PgBackRest:
+        """Return pgBackRest with this repository."""
+        return self._tool
+
     def prepare(self, made: bool) -> None:
-        """Make the stanza."""
+        """Make the stanza, and seal the passphrase for those who restore elsewhere."""
         if not all(path.exists() for path in self._tool.indexes()):
             self._tool.run("stanza-create")
             self._note_indexes()
+        passphrase.keep(self._settings, self._tool.configuration)
 
     def push(self, path: Path) -> bool:
         """Archive a WAL file."""
@@ -129,13 +143,7 @@ class Engine(Base):
         self._repository.check()
         if wal_archive.find(self._repository, name) is None:
             return False
-        temporary = durable.partial(target.absolute())
-        try:
-            self._tool.run("archive-get", name, str(temporary))
-            wal_archive.same(self._header(name), place.digest(temporary))
-            temporary.rename(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        self._tool.bring(self._header(name), target)
         return True
 
     def _header(self, name: str) -> wal_archive.Header:
@@ -231,10 +239,7 @@ class Engine(Base):
 
     def _unpacking(self) -> Unpack:
         def unpack(chosen: Sequence[Backup], request: Request, data: Path, phase: Phase) -> None:
-            data.mkdir(mode=0o700)
-            with phase("decrypt"):
-                self._tool.run("restore", f"--set={chosen[-1].id}", "--type=none", f"--pg1-path={data}")
-            (data / "recovery.signal").unlink(missing_ok=True)
+            unpack_by(self._tool, chosen[-1], data, phase)
 
         return unpack
 

@@ -7,18 +7,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import processes, wal_name
+from . import asking, durable, place, processes, wal_archive, wal_name
 from .configuration import Configuration
+from .encryption import CHUNK_BYTES
 from .errors import BackupError
 
 DIRECTORY = "pgbackrest"
-NOT_FOUND = 1
-"""Exit code of archive-get where the archive has no such file."""
+CIPHER = "aes-256-cbc"
+SSH = "AUDITDB_SSH"
+"""Environment variable: the options of the ssh by which a backup host reaches the server (pgbackrest-ssh.sh)."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,39 @@ class PgBackRest:
 
     def __init__(self, settings: Configuration, own: Path) -> None:
         self._settings = settings
-        # Beside this program's configuration; it holds the passphrase.
-        self._configuration = own.with_name(f"{own.stem}.pgbackrest.conf")
         self.root = settings.repository / DIRECTORY
+        self.configuration = own.with_name(f"{own.stem}.pgbackrest.conf")
+        """Beside this program's; it holds the passphrase."""
+        self._options = [f"--config={self.configuration}"]
+        self._environment = {SSH: " ".join(asking.options(own.with_name(f"{own.stem}.server.key")))}
 
-    def run(self, *words: str, codes: tuple[int, ...] = (0,)) -> str:
+    def _argv(self, *words: str) -> list[str]:
+        return ["pgbackrest", *self._options, f"--stanza={self._settings.cluster}", *words]
+
+    def run(self, *words: str) -> str:
         """Run a subcommand, and return what it printed."""
-        argv = ["pgbackrest", f"--config={self._configuration}", f"--stanza={self._settings.cluster}", *words]
-        return processes.run(argv, codes)
+        return processes.run(self._argv(*words), (0,), processes.NOTHING, **self._environment)
+
+    def bring(self, header: wal_archive.Header, target: Path) -> None:
+        """Write a WAL file to the target, decrypted; raise BackupError where it is not what was archived.
+
+        Not by archive-get, which needs the data directory of the cluster, or what was one.
+        """
+        stored = self.wal(header.name)
+        found = stored.relative_to(self.root).as_posix()
+        commands = [self._argv("--log-level-console=off", "--log-level-stderr=warn", "repo-get", found)]
+        if stored.suffix == ".zst":
+            commands.append(["zstd", "--quiet", "--decompress", "--stdout"])
+        temporary = durable.partial(target)
+        try:
+            with processes.pipeline(commands, **self._environment) as (_into, stream), temporary.open("wb") as file:
+                shutil.copyfileobj(stream, file, CHUNK_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+            wal_archive.same(header, place.digest(temporary))
+            temporary.rename(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def taken(self) -> list[Taken]:
         """Return the backups that it knows, the oldest first."""
@@ -92,3 +121,14 @@ class PgBackRest:
                 f"WAL file {name}: pgBackRest's archive has {len(found)} of it", "see pgbackrest verify --output=text"
             )
         return found[0]
+
+
+class Fetched(PgBackRest):
+    """pgBackRest with what was fetched of a repository that another host keeps."""
+
+    def __init__(self, settings: Configuration, passphrase: str) -> None:
+        super().__init__(settings, Path())
+        self._options = ["--no-config", f"--repo1-path={self.root}", f"--repo1-cipher-type={CIPHER}"]
+        self._options += ["--log-level-console=warn", "--log-level-file=off"]
+        # On a command line, everybody on the host could read it.
+        self._environment = {"PGBACKREST_REPO1_CIPHER_PASS": passphrase}
