@@ -6,19 +6,10 @@ import json
 
 import pytest
 from backup_host import KEY, SCENARIO
+from keeper import SSH
 
-SSH = "/etc/auditdb-backup/main.key"
-OPTIONS = f"-F none -T -oBatchMode=yes -oIdentityFile={SSH} -oUserKnownHostsFile={SSH}.known_hosts"
 MOMENT = """SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-
-def ask(pair, *requests: dict, body: str = "") -> list[dict]:
-    """Ask the backup host as somebody would who has taken the database host, with its key."""
-    lines = "".join(json.dumps(each) + "\n" for each in requests) + body
-    address = f"auditdb-backup@{pair.keeper.container.name}"
-    said = pair.database.shell(f'printf %s "$LINES" | ssh {OPTIONS} {address}', LINES=lines)
-    return [json.loads(line) for line in said.splitlines()]
 
 
 def test_nothing_but_the_backup_host_keeps_them(pair):
@@ -81,14 +72,12 @@ def test_what_the_database_host_can_ask_for(pair):
         {"do": "run", "argv": ["nothing"]},
         {"do": "run", "argv": ["--help"]},
     ]
-    answers = [each for request in requests for each in ask(pair, request)]
+    answers = [each for request in requests for each in pair.ask(request)]
     assert [each["ok"] for each in answers] == [False] * len(requests)
-    (cut,) = ask(pair, {**requests[9], "bytes": 9}, body="short")
+    (cut,) = pair.ask({**requests[9], "bytes": 9}, body="short")
     assert not cut["ok"]
     for command in ("id", "rm -rf .", "cat /etc/passwd"):
-        assert (
-            pair.database.shell(f"ssh {OPTIONS} auditdb-backup@{keeper.container.name} '{command}' < /dev/null") == ""
-        )
+        assert pair.database.shell(f"{pair.ssh} '{command}' < /dev/null") == ""
     assert keeper.shell("find wal backups repository.json -type f | sort | xargs sha256sum") == before
 
 

@@ -17,4 +17,9 @@ SELECT
     EXISTS (
         SELECT FROM pg_catalog.pg_hba_file_rules
         WHERE type IN ('host', 'hostssl') AND 'replication' = ANY (database) AND user_name && ARRAY['all', 'auditdb_backup']
-    ) AS remote_replication
+    ) AS remote_replication,
+    coalesce((
+        SELECT auth_method IN ('scram-sha-256', 'md5', 'password') FROM pg_catalog.pg_hba_file_rules
+        WHERE type = 'local' AND database && ARRAY['all', 'postgres'] AND user_name && ARRAY['all', 'auditdb_backup']
+        ORDER BY line_number LIMIT 1
+    ), false) AS local_password

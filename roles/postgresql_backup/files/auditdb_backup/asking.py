@@ -28,12 +28,16 @@ OPTIONS = {
 }
 
 
-def command(address: str, key: Path) -> list[str]:
-    """Return how the host is reached: USER@HOST:PORT, with the key beside which its .known_hosts lies."""
-    account, port = address.rsplit(":", 1)
+def options(key: Path) -> list[str]:
+    """Return ssh's options for a host that lets this key in, beside which its .known_hosts lies."""
     files = {"IdentityFile": str(key), "UserKnownHostsFile": f"{key}.known_hosts"}
-    options = [f"-o{name}={value}" for name, value in {**OPTIONS, **files}.items()]
-    return ["ssh", "-F", "none", "-T", *options, "-p", port, account]
+    return ["-F", "none", "-T", *(f"-o{name}={value}" for name, value in {**OPTIONS, **files}.items())]
+
+
+def command(address: str, key: Path) -> list[str]:
+    """Return how the host is reached: USER@HOST:PORT."""
+    account, port = address.rsplit(":", 1)
+    return ["ssh", *options(key), "-p", port, account]
 
 
 class Peer:

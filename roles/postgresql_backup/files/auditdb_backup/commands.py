@@ -12,7 +12,7 @@ from argparse import Namespace
 from datetime import datetime
 from pathlib import Path
 
-from . import clock, durable, job, metrics, proof, scratch, status, streamed, wal_stream
+from . import clock, durable, job, metrics, passphrase, proof, scratch, status, streamed, wal_stream
 from . import extract as extraction
 from . import recover as recovery
 from .backup import Backup
@@ -40,6 +40,15 @@ def prepare(settings: Configuration, engine: Engine, _arguments: Namespace) -> i
 def adopt(_settings: Configuration, engine: Engine, _arguments: Namespace) -> int:
     """Make the repository of the second place's copy, where there is none."""
     print("made" if engine.adopt() else "is there")
+    return 0
+
+
+def unsealed(settings: Configuration, _engine: Engine, arguments: Namespace) -> int:
+    """Print the passphrase that the repository has sealed."""
+    path = settings.repository / passphrase.SEALED
+    if not path.exists():
+        raise BackupError("the repository has no passphrase", "only that of the engine pgbackrest has one")
+    print(passphrase.read(path, arguments.identity))
     return 0
 
 

@@ -15,11 +15,10 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import backup, clock, durable, offsite, place, wal_archive, wal_name
+from . import backup, clock, durable, offsite, passphrase, place, wal_archive, wal_name
 from .backup import Artefact, Backup, load_all
 from .base_backup import publish
 from .canonical import canonical
@@ -29,7 +28,7 @@ from .engine_basebackup import Engine as Base
 from .errors import BackupError
 from .expire import remove
 from .packing import check, keep_plain
-from .pgbackrest import DIRECTORY, SNAPSHOTS, PgBackRest, Taken
+from .pgbackrest import DIRECTORY, Fetched, PgBackRest, Taken
 from .postgres import Facts, Server
 from .restore import Phase, Unpack
 from .retention import Plan
@@ -37,8 +36,10 @@ from .verify import Reader as AnyReader
 
 FILES = "files.sha256"
 """Artefact: the digest and path of each file of the backup, as sha256sum(1) writes them."""
-INDEXES = "pgbackrest.json"
-"""What pgBackRest's indexes were when it last wrote them: their digests, and how many states there were before."""
+NOTE = "pgbackrest.json"
+"""What changes in the repository, as it was last written: digests, the backups that pgBackRest knows, and a number."""
+STATES = "states"
+"""Where a second place has it: what is there never changes, so each state has a directory, named by its number."""
 ALTERED = "find out who changed it, and take a full backup"
 
 
@@ -80,6 +81,14 @@ class Reader:
             raise BackupError(f"WAL file {name}: its bytes are not those that were stored", wal_archive.DAMAGED)
 
 
+def unpack_by(tool: PgBackRest, chosen: Backup, data: Path, phase: Phase) -> None:
+    """Make a data directory of a backup."""
+    data.mkdir(mode=0o700)
+    with phase("decrypt"):
+        tool.run("restore", f"--set={chosen.id}", "--type=none", f"--pg1-path={data}")
+    (data / "recovery.signal").unlink(missing_ok=True)
+
+
 class Engine(Base):
     """The engine ``pgbackrest``."""
 
@@ -89,11 +98,18 @@ class Engine(Base):
         super().__init__(settings, program, configuration, wait)
         self._tool = PgBackRest(settings, configuration)
 
+    @property
+    def tool(self) -> PgBackRest:
+        """Return pgBackRest with this repository."""
+        return self._tool
+
     def prepare(self, made: bool) -> None:
-        """Make the stanza."""
-        if not all(path.exists() for path in self._tool.indexes()):
+        """Make the stanza, and seal the passphrase for those who restore elsewhere."""
+        lacking = not all(path.exists() for path in self._tool.indexes())
+        if lacking:
             self._tool.run("stanza-create")
-            self._note_indexes()
+        if passphrase.keep(self._settings, self._tool.configuration) or lacking:
+            self._note_changing()
 
     def push(self, path: Path) -> bool:
         """Archive a WAL file."""
@@ -131,19 +147,14 @@ class Engine(Base):
         self._repository.check()
         if wal_archive.find(self._repository, name) is None:
             return False
-        temporary = durable.partial(target.absolute())
-        try:
-            self._tool.run("archive-get", name, str(temporary), *self._recovering(), identity=identity)
-            wal_archive.same(self._header(name), place.digest(temporary))
-            temporary.rename(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        self._opened(identity).bring(self._header(name), target)
         return True
 
-    def _recovering(self) -> list[str]:
-        """Return which cluster asks, where the server that recovers does: it runs this in its data directory."""
-        here = Path.cwd()
-        return [f"--pg1-path={here}"] if (here / "global/pg_control").exists() else []
+    def _opened(self, identity: Path) -> PgBackRest:
+        """Return pgBackRest as it reads this repository: a copy has no configuration, but the passphrase, sealed."""
+        if self._tool.configuration.exists():
+            return self._tool
+        return Fetched(self._settings, passphrase.read(self._repository.root / passphrase.SEALED, identity))
 
     def _header(self, name: str) -> wal_archive.Header:
         with (self._repository.wal / name).open("rb") as file:
@@ -167,7 +178,7 @@ class Engine(Base):
             raise BackupError("the newest backup cannot be rested on", "take a full one: auditdb-backup backup full")
         started = clock.now()
         self._tool.run("backup", f"--type={'incr' if parent else 'full'}")
-        self._note_indexes()
+        self._note_changing()
         (taken,) = (each for each in self._tool.taken() if each.label not in {known.label for known in before})
         return self._note(taken, started, facts)
 
@@ -206,11 +217,16 @@ class Engine(Base):
             publish(self._repository, made, directory)
         return made
 
-    def _note_indexes(self) -> None:
-        """Write down what its indexes are now: only this program has them changed."""
-        note = self._repository.root / INDEXES
+    def _note_changing(self) -> None:
+        """Write down what changes, as it is now, and what pgBackRest knows. Only this program has it changed."""
+        note = self._repository.root / NOTE
         number = int(json.loads(note.read_bytes())["number"]) if note.exists() else 0
-        _write_note(note, self._tool, number + 1)
+        files = {path.relative_to(self._repository.root).as_posix(): place.digest(path) for path in self._changing()}
+        known = [each.label for each in self._tool.taken()]
+        durable.replace(note, canonical({"backups": known, "files": files, "number": number + 1}) + b"\n")
+
+    def _changing(self) -> list[Path]:
+        return [*self._tool.indexes(), self._repository.root / passphrase.SEALED]
 
     def _reader(self) -> AnyReader:
         return Reader(self._settings, self._tool)
@@ -218,11 +234,11 @@ class Engine(Base):
     def verify(self, only: str | None, identity: Path | None) -> list[Finding]:
         """Read backups and WAL again, and the indexes."""
         findings = super().verify(only, identity)
-        noted = json.loads((self._repository.root / INDEXES).read_bytes())
+        noted = json.loads((self._repository.root / NOTE).read_bytes())
         for path, digest in noted["files"].items():
-            there = self._tool.root / path
+            there = self._repository.root / path
             if not there.is_file() or place.digest(there) != digest:
-                findings.append(Finding(path, f"pgBackRest's {path} is not what it wrote. Remedy: {ALTERED}"))
+                findings.append(Finding(path, f"{path} is not what was written. Remedy: {ALTERED}"))
         return findings
 
     def _remove(self, plan: Plan) -> None:
@@ -231,7 +247,7 @@ class Engine(Base):
             # With a full one, those that rest on it go too.
             if name in kinds and kinds[name].kind == "full" and self._tool.directory(name).exists():
                 self._tool.run("expire", f"--set={name}")
-        self._note_indexes()
+        self._note_changing()
         for name in plan.drop_wal:
             with contextlib.suppress(BackupError):  # what is missing, verify names
                 self._tool.wal(name).unlink()
@@ -243,12 +259,7 @@ class Engine(Base):
             with phase("verify"):
                 for each in chosen:
                     self._reader().backup(each, None)
-            data.mkdir(mode=0o700)
-            with phase("decrypt"):
-                self._tool.run(
-                    "restore", f"--set={chosen[-1].id}", "--type=none", f"--pg1-path={data}", identity=request.identity
-                )
-            (data / "recovery.signal").unlink(missing_ok=True)
+            unpack_by(self._opened(request.identity), chosen[-1], data, phase)
 
         return unpack
 
@@ -260,7 +271,7 @@ class Engine(Base):
             if path.parent.name == self._repository.wal.name:
                 archived.append(path.name)
         yield from (path.relative_to(self._repository.root) for path in self._stored(backups, archived))
-        current = [*self._tool.indexes(), self._repository.root / INDEXES]
+        current = [*self._changing(), self._repository.root / NOTE]
         # A second place has them by their states.
         found = current if all(path.exists() for path in current) else _newest(self._tool.root)
         yield from (path.relative_to(self._repository.root) for path in found)
@@ -275,34 +286,33 @@ class Engine(Base):
                 yield self._tool.wal(name)
 
     def _settle(self, directory: Path) -> None:
-        """Put the newest indexes of a second place where pgBackRest looks for them, and note them."""
-        if (directory / INDEXES).exists():
+        """Put the newest state of what changes, as a second place has it, where it belongs."""
+        if (directory / NOTE).exists():
             return
-        tool = PgBackRest(replace(self._settings, repository=directory), Path("none.json"))
-        newest = {path.name: path for path in _newest(tool.root)}
-        lacking = [path.name for path in tool.indexes() if path.name not in newest]
-        if lacking:
-            raise BackupError(f"pgBackRest's {', '.join(lacking)} is missing", "take it from another copy")
-        for path in tool.indexes():
-            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-            shutil.copyfile(newest[path.name], path)
-        _write_note(directory / INDEXES, tool, max(int(path.parent.name) for path in newest.values()))
+        state = {path.name: path for path in _newest(directory / DIRECTORY)}
+        for path in [*self._changing(), self._repository.root / NOTE]:  # the note comes last: with it, all are there
+            target = directory / path.relative_to(self._repository.root)
+            if path.name not in state:
+                raise BackupError(f"{path.name} is missing", "take it from another copy")
+            target.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            shutil.copyfile(state[path.name], target)
 
     def _copied(self) -> dict[str, Path]:
-        """Return what a second place gets: what never changes, and the indexes as they are now."""
+        """Return what a second place gets: what never changes, and what does, as it is now."""
         found = super()._copied()
         physical = [name for name in self.backups() if self._tool.directory(name).is_dir()]
         for path in self._stored(physical, wal_archive.names(self._repository.wal)):
             found[path.relative_to(self._repository.root).as_posix()] = path
-        number = int(json.loads((self._repository.root / INDEXES).read_bytes())["number"])
-        return found | self._tool.snapshot(number)
+        note = self._repository.root / NOTE
+        state = f"{DIRECTORY}/{STATES}/{json.loads(note.read_bytes())['number']:08}"
+        return found | {f"{state}/{path.name}": path for path in [*self._changing(), note]}
 
     def adopt(self) -> bool:
         """Make the repository of the second place's copy, which has what expired, too: pgBackRest knows it no more."""
 
         def settle(root: Path) -> None:
             self._settle(root)
-            known = {each.label for each in self._tool.taken()}
+            known = json.loads((root / NOTE).read_bytes())["backups"]
             for name, each in load_all(root / "backups").items():
                 if isinstance(each, Backup) and each.kind != "logical" and name not in known:
                     shutil.rmtree(root / "backups" / name)
@@ -311,11 +321,6 @@ class Engine(Base):
 
 
 def _newest(root: Path) -> list[Path]:
-    """Return the files of the newest state of the indexes that a second place, or a copy of it, has."""
-    states = sorted((root / SNAPSHOTS).glob("*/"))
+    """Return the files of the newest state that a second place, or a copy of it, has of what changes."""
+    states = sorted((root / STATES).glob("*/"))
     return sorted(states[-1].iterdir()) if states else []
-
-
-def _write_note(note: Path, tool: PgBackRest, number: int) -> None:
-    files = {path.relative_to(tool.root).as_posix(): place.digest(path) for path in tool.indexes()}
-    durable.replace(note, canonical({"files": files, "number": number}) + b"\n")

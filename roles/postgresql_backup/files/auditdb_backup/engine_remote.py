@@ -25,6 +25,7 @@ from .configuration import Configuration
 from .engine import Request, Restored
 from .errors import BackupError
 from .repository import DIRECTORIES, Repository
+from .restore import Unpack
 
 HERE = ("push", "get", "restore", "recover", "extract", "discard")
 """Subcommands that are run on the database host."""
@@ -109,11 +110,11 @@ class Engine:
         with connection(self._settings) as host:
             for path in files:
                 try:
-                    target = _bring(host, path, directory)
+                    target = bring(host, path, directory)
                 except BackupError:
                     if streamed.completed(path) == path:
                         raise
-                    target = _bring(host, streamed.completed(path), directory)
+                    target = bring(host, streamed.completed(path), directory)
                 size += target.stat().st_size
         return size
 
@@ -125,23 +126,26 @@ class Engine:
             repository = Repository(place)
             for each in DIRECTORIES:
                 (place / each).mkdir(mode=0o700)
-            # Recovery asks for the segments one by one; the histories are what tells which backup leads where.
-            files = [path for path in self.files(backups) if path.parts[0] not in WAL or path.suffix == ".history"]
-            self.fetch(files, place)
+            self.fetch(self._parts(backups), place)
             yield replace(self._settings, repository=repository.root)
+
+    def _parts(self, backups: Sequence[str]) -> list[Path]:
+        """Return what is fetched before a restore.
+
+        Recovery asks for the segments one by one; the histories are what tells which backup leads where.
+        """
+        return [path for path in self.files(backups) if path.parts[0] not in WAL or path.suffix == ".history"]
 
     def restore(self, request: Request) -> Restored:
         """Restore into an empty directory."""
         chosen = self.check_restore(request)
         with self.local(chosen) as settings:
             known = load_all(settings.repository / "backups")
-            return restore.restore(
-                settings,
-                known,
-                replace(request, backup=chosen[-1]),
-                self._own,
-                restore.unpacking(settings),
-            )
+            wanted = replace(request, backup=chosen[-1])
+            return restore.restore(settings, known, wanted, self._own, self._unpacking(settings))
+
+    def _unpacking(self, settings: Configuration) -> Unpack:
+        return restore.unpacking(settings)
 
     def _clear(self) -> None:
         """Remove what killed runs have left."""
@@ -161,7 +165,8 @@ class Engine:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def _bring(host: Peer, path: Path, directory: Path) -> Path:
+def bring(host: Peer, path: Path, directory: Path) -> Path:
+    """Copy a file of the repository into the directory, where its path is the same."""
     target = directory / path
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     target.unlink(missing_ok=True)

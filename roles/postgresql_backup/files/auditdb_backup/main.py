@@ -66,6 +66,13 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("gate", help="answer the database host: what a key's forced command runs on a backup host")
     serve = commands.add_parser("serve", help="be a second place: what a key's forced command answers")
     serve.add_argument("directory", type=Path, help="what it can add to and read")
+    hand = commands.add_parser("hand", help="let a backup host in: what a key's forced command runs on a database host")
+    hand.add_argument("socket", type=Path, help="the socket of what lends this host")
+    lend = commands.add_parser("lend", help="be read by pgBackRest on a backup host: what is behind that socket")
+    lend.add_argument("configuration", type=Path, help="pgBackRest's configuration file")
+    lend.add_argument("stanza", help="the cluster")
+    opened = commands.add_parser("passphrase", help="print pgBackRest's passphrase, which the repository has sealed")
+    opened.add_argument("--identity", type=Path, required=True, help="file with the private key")
     commands.add_parser("stream", help="receive WAL as it is written")
     commands.add_parser("wake", help="what is due each minute: archive_timeout counts, streamed WAL is tended")
     status = commands.add_parser("status", help="how the backups are. Problems: exit code 3")
@@ -105,7 +112,13 @@ def _add_source(restore: argparse.ArgumentParser) -> None:
     restore.add_argument("--timeline", default="latest", help="latest, current or a number; %(default)s if not given")
 
 
-COMMANDS = {"prepare": "prepare", "list": "show", "status": "look"}
+# Subcommands of keys and services, without a configuration: their module, and their arguments.
+BARE = {
+    "serve": ("serve", "directory"),
+    "hand": ("lending", "socket"),
+    "lend": ("lending", "configuration", "stanza"),
+}
+COMMANDS = {"list": "show", "passphrase": "unsealed", "status": "look"}
 
 
 def _limit(seconds: int) -> None:
@@ -122,13 +135,20 @@ def _limit(seconds: int) -> None:
 
 def engine_of(settings: Configuration, configuration: Path, wait: int) -> Any:
     """Return the engine that the configuration names, or the one that asks the backup host."""
-    name = "remote" if settings.backup_ssh else settings.engine
-    return importlib.import_module(f".engine_{name}", __package__).Engine(settings, PROGRAM, configuration, wait)
+    name = _part("engine_remote", settings) if settings.backup_ssh else f"engine_{settings.engine}"
+    return importlib.import_module(f".{name}", __package__).Engine(settings, PROGRAM, configuration, wait)
+
+
+def _part(name: str, settings: Configuration) -> str:
+    """Return the module that is about another host, for the engine."""
+    return name if settings.engine == "basebackup" else f"{name}_{settings.engine}"
 
 
 def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
-    if arguments.command == "serve":
-        return int(importlib.import_module(".serve", __package__).serve(arguments.directory))
+    if arguments.command in BARE:
+        module, *names = BARE[arguments.command]
+        run = getattr(importlib.import_module(f".{module}", __package__), arguments.command)
+        return int(run(*(getattr(arguments, name) for name in names)))
     settings = Configuration.read(arguments.config)
     os.environ.update(settings.environment)
     processes.ENVIRONMENT.update(settings.environment)
@@ -148,7 +168,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     if arguments.command == "get":
         return 0 if engine.get(arguments.name, arguments.target, arguments.identity) else NOT_ARCHIVED
     if arguments.command == "gate":
-        gate = importlib.import_module(".gate", __package__)
+        gate = importlib.import_module(f".{_part('gate', settings)}", __package__)
         own = [PROGRAM, "--config", str(arguments.config), "--wait", str(GATE_SECONDS)]
         return int(gate.Gate(settings, engine, own, parser().parse_args).answer())
     commands = importlib.import_module(".commands", __package__)

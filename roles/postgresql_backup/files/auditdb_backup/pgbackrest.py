@@ -7,19 +7,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import processes, wal_name
+from . import asking, durable, place, processes, wal_archive, wal_name
 from .configuration import Configuration
+from .encryption import CHUNK_BYTES
 from .errors import BackupError
 
 DIRECTORY = "pgbackrest"
-SNAPSHOTS = "indexes"
-"""Where a second place has the indexes: what is there never changes, so each of their states has its own directory."""
 CIPHER = "aes-256-cbc"
+SSH = "AUDITDB_SSH"
+"""Environment variable: the options of the ssh by which a backup host reaches the server (pgbackrest-ssh.sh)."""
 
 
 @dataclass(frozen=True)
@@ -56,32 +59,39 @@ class PgBackRest:
 
     def __init__(self, settings: Configuration, own: Path) -> None:
         self._settings = settings
-        # Beside this program's configuration; it holds the passphrase.
-        self._configuration = own.with_name(f"{own.stem}.pgbackrest.conf")
         self.root = settings.repository / DIRECTORY
+        self.configuration = own.with_name(f"{own.stem}.pgbackrest.conf")
+        """Beside this program's; it holds the passphrase."""
+        self._options = [f"--config={self.configuration}"]
+        self._environment = {SSH: " ".join(asking.options(own.with_name(f"{own.stem}.server.key")))}
 
-    def run(self, *words: str, identity: Path | None = None) -> str:
-        """Run a subcommand, and return what it printed.
+    def _argv(self, *words: str) -> list[str]:
+        return ["pgbackrest", *self._options, f"--stanza={self._settings.cluster}", *words]
 
-        ``identity``: file with the passphrase, for a copy of a repository, which has no configuration of its own.
+    def run(self, *words: str) -> str:
+        """Run a subcommand, and return what it printed."""
+        return processes.run(self._argv(*words), (0,), processes.NOTHING, **self._environment)
+
+    def bring(self, header: wal_archive.Header, target: Path) -> None:
+        """Write a WAL file to the target, decrypted; raise BackupError where it is not what was archived.
+
+        Not by archive-get, which needs the data directory of the cluster, or what was one.
         """
-        own = f"--config={self._configuration}"
-        environment: dict[str, str] = {}
-        if not self._configuration.exists() and identity:
-            own, environment = "--no-config", self._environment(identity)
-        argv = ["pgbackrest", own, f"--stanza={self._settings.cluster}", *words]
-        return processes.run(argv, (0,), processes.NOTHING, **environment)
-
-    def _environment(self, identity: Path) -> dict[str, str]:
-        return {
-            "PGBACKREST_REPO1_PATH": str(self.root),
-            "PGBACKREST_REPO1_CIPHER_TYPE": CIPHER,
-            "PGBACKREST_REPO1_CIPHER_PASS": identity.read_text().strip(),
-            "PGBACKREST_LOG_LEVEL_CONSOLE": "warn",
-            "PGBACKREST_LOG_LEVEL_FILE": "off",
-            "PGBACKREST_LOCK_PATH": str(self._settings.repository / "pgbackrest-lock"),
-            "PGBACKREST_SPOOL_PATH": str(self._settings.repository / "pgbackrest-spool"),
-        }
+        stored = self.wal(header.name)
+        found = stored.relative_to(self.root).as_posix()
+        commands = [self._argv("--log-level-console=off", "--log-level-stderr=warn", "repo-get", found)]
+        if stored.suffix == ".zst":
+            commands.append(["zstd", "--quiet", "--decompress", "--stdout"])
+        temporary = durable.partial(target)
+        try:
+            with processes.pipeline(commands, **self._environment) as (_into, stream), temporary.open("wb") as file:
+                shutil.copyfileobj(stream, file, CHUNK_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+            wal_archive.same(header, place.digest(temporary))
+            temporary.rename(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def taken(self) -> list[Taken]:
         """Return the backups that it knows, the oldest first."""
@@ -93,10 +103,6 @@ class PgBackRest:
     def directory(self, label: str) -> Path:
         """Return where a backup's files are."""
         return self.root / "backup" / self._settings.cluster / label
-
-    def snapshot(self, number: int) -> dict[str, Path]:
-        """Return where a second place has this state of the indexes: path there -> file here."""
-        return {f"{DIRECTORY}/{SNAPSHOTS}/{number:08}/{path.name}": path for path in self.indexes()}
 
     def indexes(self) -> list[Path]:
         """Return the files that tell what there is, each with its copy."""
@@ -115,3 +121,16 @@ class PgBackRest:
                 f"WAL file {name}: pgBackRest's archive has {len(found)} of it", "see pgbackrest verify --output=text"
             )
         return found[0]
+
+
+class Fetched(PgBackRest):
+    """pgBackRest with what was fetched of a repository that another host keeps."""
+
+    def __init__(self, settings: Configuration, passphrase: str) -> None:
+        super().__init__(settings, Path())
+        self._options = ["--no-config", f"--repo1-path={self.root}", f"--repo1-cipher-type={CIPHER}"]
+        self._options += ["--log-level-console=warn", "--log-level-file=off"]
+        # Of directories that another user may have made, it would lack the right to look into them.
+        self._options += [f"--{name}-path={settings.repository}/pgbackrest-{name}" for name in ("lock", "spool")]
+        # On a command line, everybody on the host could read it.
+        self._environment = {"PGBACKREST_REPO1_CIPHER_PASS": passphrase}

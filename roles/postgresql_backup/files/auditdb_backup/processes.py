@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -51,7 +51,7 @@ def run(argv: Sequence[str], codes: Sequence[int] = (0,), source: Path = NOTHING
 
 
 @contextmanager
-def pipeline(commands: Sequence[Sequence[str]]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def pipeline(commands: Sequence[Sequence[str]], **environment: str) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     """Yield the input of the first program and the output of the last; each is fed by the one before it.
 
     The block closes the input. After it each program must have succeeded; a block that fails ends them.
@@ -60,7 +60,8 @@ def pipeline(commands: Sequence[Sequence[str]]) -> Iterator[tuple[IO[bytes], IO[
     with tempfile.TemporaryFile() as errors:
         try:
             for argv in commands:
-                running.append(_start(argv, running[-1].stdout if running else subprocess.PIPE, errors))
+                source = running[-1].stdout if running else subprocess.PIPE
+                running.append(_start(argv, source, errors, {**ENVIRONMENT, **environment}))
                 if len(running) > 1:
                     _stream(running[-2].stdout).close()  # or a program whose reader ended would never know
             broken: BrokenPipeError | None = None
@@ -85,9 +86,11 @@ def pipeline(commands: Sequence[Sequence[str]]) -> Iterator[tuple[IO[bytes], IO[
                 _end(process)
 
 
-def _start(argv: Sequence[str], source: IO[bytes] | int | None, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(
+    argv: Sequence[str], source: IO[bytes] | int | None, errors: IO[bytes], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=errors, env=ENVIRONMENT, cwd="/")
+        return subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd="/")
     except OSError as error:
         raise BackupError(f"{argv[0]}: {error.strerror}", "install the package that has it") from error
 
