@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from auditdb_backup.backup import Artefact
-from auditdb_backup.engine_pgbackrest import FILES, Reader
+from auditdb_backup.engine_pgbackrest import FILES, Engine, Reader
 from auditdb_backup.errors import BackupError
 from auditdb_backup.pgbackrest import PgBackRest, Taken
 from auditdb_backup.wal_archive import Header
@@ -122,3 +122,28 @@ def test_a_wal_file_that_was_changed_is_found(stored, tool, tmp_path):
     path.write_bytes(b"wax")
     with pytest.raises(BackupError, match="its bytes are not those that were stored"):
         reader.wal(SEGMENT, None)
+
+
+CHANGING = [f"{part}.info{end}" for part in ("archive", "backup") for end in ("", ".copy")]
+
+
+def test_what_is_fetched_of_a_second_place_has_its_newest_state(tmp_path):
+    engine = Engine(replace(SETTINGS, repository=tmp_path), "auditdb-backup", tmp_path / "main.json", 0)
+    for number in (9, 10):
+        for name in (*CHANGING, "passphrase.age", "pgbackrest.json"):
+            put(tmp_path, f"pgbackrest/states/{number:08}/{name}", str(number).encode())
+    engine.fetch([], tmp_path)
+    there = [tmp_path / f"pgbackrest/{name.split('.')[0]}/{SETTINGS.cluster}/{name}" for name in CHANGING]
+    there += [tmp_path / "passphrase.age", tmp_path / "pgbackrest.json"]
+    assert {path.read_bytes() for path in there} == {b"10"}
+    put(tmp_path, "pgbackrest/states/00000011/backup.info", b"11")
+    engine.fetch([], tmp_path)
+    assert there[-1].read_bytes() == b"10", "what is there stays"
+
+
+def test_a_state_that_lacks_a_file_is_an_error(tmp_path):
+    engine = Engine(replace(SETTINGS, repository=tmp_path), "auditdb-backup", tmp_path / "main.json", 0)
+    put(tmp_path, "pgbackrest/states/00000001/backup.info")
+    with pytest.raises(BackupError, match=r"archive\.info is missing"):
+        engine.fetch([], tmp_path)
+    assert not (tmp_path / "pgbackrest.json").exists()
