@@ -84,7 +84,7 @@ class Host:
 
     def connect(self, user: str, database: str = "audit_db", **parameters: Any) -> Any:
         """Log in over TCP with TLS as a component role, as an application does."""
-        secrets = yaml.safe_load((ROOT / "inventories/single/group_vars/all/secrets.yml").read_text())
+        secrets = yaml.safe_load((self.inventory / "group_vars/all/secrets.yml").read_text())
         options: dict[str, Any] = {
             "host": f"auditdb-{self.name}",
             "hostaddr": self.address,

@@ -19,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINER = "auditdb-newcomer"
+KEEPER = "auditdb-newcomer-backup"
 FORGET = ("ANSIBLE_", "MAKE", "MFLAGS", "MOLECULE_", "PYTEST_", "VIRTUAL_ENV", "SQL", "INVENTORY", "MITOGEN")
 
 
@@ -33,8 +34,8 @@ class Clone:
             part for part in os.environ["PATH"].split(os.pathsep) if not part.startswith(str(ROOT))
         )
 
-    def command(self, target: str, *arguments: str) -> list[str]:
-        return ["make", target, "INVENTORY=inventories/newcomer", *arguments]
+    def command(self, target: str, *arguments: str, inventory: str = "newcomer") -> list[str]:
+        return ["make", target, f"INVENTORY=inventories/{inventory}", *arguments]
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -48,13 +49,13 @@ class Clone:
             timeout=600,
         )
 
-    def make(self, target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return self.run(*self.command(target, *arguments))
+    def make(self, target: str, *arguments: str, inventory: str = "newcomer") -> subprocess.CompletedProcess[str]:
+        return self.run(*self.command(target, *arguments, inventory=inventory))
 
-    def interrupt(self, target: str, seconds: float) -> None:
+    def interrupt(self, target: str, seconds: float, inventory: str) -> None:
         """Start a command and kill it, and all that it started, after some seconds."""
         process = subprocess.Popen(
-            self.command(target),
+            self.command(target, inventory=inventory),
             cwd=self.path,
             env=self.environment,
             stdout=subprocess.DEVNULL,
@@ -70,12 +71,13 @@ class Clone:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     path = tmp_path_factory.mktemp("newcomer") / "auditdb"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(path)], check=True)
-    shutil.copytree(path / "inventories/single", path / "inventories/newcomer")
-    hosts = path / "inventories/newcomer/hosts.yml"
-    hosts.write_text(hosts.read_text().replace("db1", "newcomer"))
+    for shipped, own in (("single", "newcomer"), ("cluster", "newcomers")):
+        shutil.copytree(path / "inventories" / shipped, path / "inventories" / own)
+        for file in (path / "inventories" / own).rglob("*.yml"):
+            file.write_text(file.read_text().replace("db1", "newcomer").replace("backup1", "newcomer-backup"))
     clone = Clone(path)
     yield clone
-    clone.make("down")
+    clone.make("down", inventory="newcomers")
     # What a killed run leaves: Mitogen's processes live in sessions of their own.
     subprocess.run(["pkill", "-KILL", "-f", str(path)], check=False)
 
@@ -146,21 +148,29 @@ def test_a_stopped_host_comes_back(clone):
     assert clone.make("query", "SQL=select 1").stdout == "1\n"
 
 
-@pytest.mark.parametrize("seconds", [4, 12, 25])
-def test_an_interrupted_run_is_finished_by_the_next(clone, seconds):
+@pytest.mark.parametrize(("inventory", "seconds"), [("newcomer", 4), ("newcomer", 12), ("newcomers", 25)])
+def test_an_interrupted_run_is_finished_by_the_next(clone, inventory, seconds):
     assert clone.make("down").returncode == 0
-    clone.interrupt("up", seconds)
-    done = clone.make("up")
+    clone.interrupt("up", seconds, inventory)
+    done = clone.make("up", inventory=inventory)
     assert done.returncode == 0, done.stdout
-    again = clone.make("up")
+    again = clone.make("up", inventory=inventory)
     assert again.returncode == 0, again.stdout
     assert set(changes(again.stdout)) == {0}
 
 
-def test_make_down_removes_the_host_and_nothing_else(clone):
+def test_the_second_host_keeps_the_backups(clone):
+    done = clone.run("docker", "exec", "-u", "postgres", CONTAINER, "auditdb-backup", "list")
+    assert done.returncode == 0 and "-full" in done.stdout, done.stdout
+    kept = clone.run("docker", "exec", KEEPER, "ls", "/var/lib/auditdb-backup/newcomer-main/backups")
+    assert "-full" in kept.stdout, kept.stdout
+
+
+def test_make_down_removes_the_hosts_and_nothing_else(clone):
     engine = docker.from_env()
-    others = {container.name for container in engine.containers.list(all=True)} - {CONTAINER}
-    assert clone.make("down").returncode == 0
+    own = {CONTAINER, KEEPER}
+    others = {container.name for container in engine.containers.list(all=True)} - own
+    assert clone.make("down", inventory="newcomers").returncode == 0
     left = {container.name for container in engine.containers.list(all=True)}
-    assert CONTAINER not in left
+    assert not own & left
     assert others <= left

@@ -73,6 +73,16 @@ def test_manifests_know_when_they_were_changed(tmp_path):
         load(tmp_path / "20260502T013000Z-full")
 
 
+def test_manifests_from_before_backups_of_standbys_are_read(tmp_path):
+    place = tmp_path / BACKUP.id
+    place.mkdir()
+    content = BACKUP.as_dict()
+    del content["source"], content["notices"]
+    (place / MANIFEST).write_bytes(canonical({**content, "manifest_sha256": digest(content)}) + b"\n")
+    assert load(place) == BACKUP
+    assert (BACKUP.source, BACKUP.notices) == ("", ())
+
+
 def test_the_digest_is_that_of_the_content():
     assert digest(BACKUP.as_dict()) != digest(backup(BACKUP.id, timeline=2).as_dict())
 

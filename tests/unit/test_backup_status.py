@@ -55,6 +55,13 @@ def test_all_is_well():
     assert status.rpo(WELL, 60) == 30
 
 
+def test_a_backup_of_the_primary_instead_of_a_standby_is_no_problem():
+    passed_over = replace(BACKUP, source="primary db1", notices=("standby db2 was passed over: it lags",))
+    report = status.report(SETTINGS, replace(WELL, backups={BACKUP.id: passed_over}))
+    assert (report["problems"], report["notices"]) == ([], ["standby db2 was passed over: it lags"])
+    assert report["newest_backup_source"] == "primary db1"
+
+
 def test_an_idle_server_loses_nothing_more_with_time():
     assert status.rpo(replace(WELL, newest_closed_at=NOW - timedelta(hours=9)), 60) == 60
 

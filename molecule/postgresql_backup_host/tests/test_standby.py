@@ -158,3 +158,136 @@ def test_a_backup_is_of_the_standby_and_restores_to_what_the_primary_had(pair, s
     assert json.loads(done.output)["backups"][-1] == taken[-1]["id"]
     database.recovered()
     assert int(database.copy_sql("SELECT max(id) FROM ledger")) >= int(last)
+
+
+def lagging(instance: Instance) -> None:
+    instance.start().sql("SELECT pg_wal_replay_pause()")
+
+
+def promoted(instance: Instance) -> None:
+    instance.start().promote()
+
+
+def followed(instance: Instance) -> None:
+    """Be a standby of one that was promoted."""
+    instance.start().promote().stop()
+    follow_nobody(instance)
+
+
+def diverged(instance: Instance) -> None:
+    """Be a standby of a copy that was started elsewhere: same system identifier, same timeline, other commits."""
+    instance.shell(f"rm {instance.data}/standby.signal")
+    instance.start()
+    for _each in range(3):
+        instance.sql("INSERT INTO ledger DEFAULT VALUES")
+        instance.sql("SELECT pg_switch_wal()")
+    instance.stop()
+    follow_nobody(instance)
+
+
+def foreign(instance: Instance) -> None:
+    """Be a standby of another cluster, which lets the backup host in."""
+    instance.shell(f"rm -rf {instance.data}; {instance.bin}/initdb -D {instance.data} -U postgres -A trust")
+    kept = f"/etc/auditdb-backup/{instance.pair.keeper.name}.pgpass"
+    password = instance.shell(f"cut -d: -f5 {kept}")
+    instance.start().sql(f"CREATE ROLE auditdb_backup LOGIN REPLICATION PASSWORD '{password}' IN ROLE pg_checkpoint")
+    instance.stop()
+    follow_nobody(instance)
+
+
+def follow_nobody(instance: Instance) -> None:
+    instance.shell(f"sed -i /primary_conninfo/d {instance.data}/postgresql.auto.conf")
+    instance.shell(f"touch {instance.data}/standby.signal")
+    instance.start()
+
+
+def healthy(instance: Instance) -> None:
+    instance.start()
+
+
+# What becomes of a standby before the job, and what the job says of it.
+BEFORE = {
+    "127.0.0.2": (lagging, "it lags: within 3 s it has not replayed the primary's checkpoint"),
+    "127.0.0.3": (promoted, "it is no standby: it is not in recovery"),
+    "127.0.0.4": (followed, "it is on timeline"),
+    "127.0.0.5": (diverged, "its WAL is not the primary's"),
+    "127.0.0.6": (foreign, "it is of another cluster: its system identifier is"),
+    "127.0.0.7": (lambda instance: None, "Connection refused"),
+}
+# What happens to it while the job is at work: what is run when the copying is about to begin, and what is said.
+MEANWHILE = {
+    "127.0.0.8": ("{ctl} -w promote", "it was no standby any more when the backup began"),
+    "127.0.0.9": ("(sleep 1; {ctl} -w promote) &", "the standby was promoted during online backup"),
+    "127.0.0.10": ("(sleep 1; {ctl} -m immediate stop) &", "server closed the connection unexpectedly"),
+}
+
+
+def hooked(pair) -> str:
+    """Return a directory of PostgreSQL's programs, of which pg_basebackup does first what MEANWHILE says."""
+    real = f"/usr/lib/postgresql/{pair.database.version}/bin"
+    cases = "\n".join(
+        f"*' {address} '*) {what.format(ctl=f'{real}/pg_ctl -D {PLACE}/{address} > /dev/null 2>&1')} ;;"
+        for address, (what, _said) in MEANWHILE.items()
+    )
+    slow = "*' 127.0.0.9 '* | *' 127.0.0.10 '*) set -- \"$@\" --max-rate=8M ;;"
+    pair.keeper.shell(f"""mkdir {PLACE}/bin; ln -s {real}/* {PLACE}/bin; rm {PLACE}/bin/pg_basebackup
+cat > {PLACE}/bin/pg_basebackup <<'END'
+#!/bin/bash
+case "$*" in
+{cases}
+esac
+case "$*" in
+{slow}
+esac
+exec {real}/pg_basebackup "$@"
+END
+chmod 0755 {PLACE}/bin/pg_basebackup""")
+    return f"{PLACE}/bin"
+
+
+def test_a_standby_that_cannot_be_trusted_is_passed_over(pair, standby):
+    if pair.database.version < 17:
+        pytest.skip("the same program: once is enough")
+    standby.stop()
+    instances = [Instance(pair, address).copy(standby) for address in (*BEFORE, *MEANWHILE)]
+    try:
+        for instance in instances:
+            BEFORE.get(instance.address, (healthy,))[0](instance)
+        pair.database.sql("INSERT INTO ledger DEFAULT VALUES")
+        environment = json.loads(pair.keeper.shell(f"cat /etc/auditdb-backup/{pair.keeper.name}.json"))["environment"]
+        # The certificate has none of these addresses.
+        environment["PGSSLMODE"] = "require"
+        addresses = [instance.address for instance in instances]
+        made = take(pair, "full", bin=hooked(pair), standbys=addresses, standby_lag=3, environment=environment)
+    finally:
+        for instance in instances:
+            instance.stop("immediate")
+    assert made["source"] == f"primary {pair.database.host.container.name}"
+    expected = [said for _what, said in (*BEFORE.values(), *MEANWHILE.values())]
+    for address, said, notice in zip(addresses, expected, made["notices"], strict=True):
+        assert f"standby {address} was passed over: " in notice and said in notice
+    assert pair.keeper.backup("verify", made["id"]).code == 0
+    assert pair.keeper.status()["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"postgresql_backup_standbys": ["a b", "auditdb-pulled-trixie"], "postgresql_backup_standby_lag": 0},
+            [
+                "'a b' is no address of a standby",
+                "'auditdb-pulled-trixie' is no address of a standby",
+                "standby_lag is 0. Remedy",
+            ],
+        ),
+        (
+            {"postgresql_backup_host": ""},
+            ["postgresql_backup_standbys (localhost) goes with postgresql_backup_host and the engine basebackup only"],
+        ),
+    ],
+)
+def test_standbys_that_make_no_sense_are_refused(playbook, given, said):
+    run = playbook("auditdb.postgresql.backup", "--limit", "pulled-trixie", "-e", json.dumps(given))
+    assert run.code != 0 and run.changed == 0
+    assert all(each in run.text for each in said), run.text
