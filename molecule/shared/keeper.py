@@ -31,7 +31,7 @@ class Keeper:
 
     def call(self, *argv: str, user: str = "root") -> SimpleNamespace:
         code, output = self.container.exec_run(list(argv), user=user)
-        return SimpleNamespace(code=code, output=output.decode())
+        return SimpleNamespace(code=code, output=output.decode(errors="replace"))
 
     def shell(self, script: str) -> str:
         done = self.call("bash", "-euo", "pipefail", "-c", f"cd {self.root}; {script}")

@@ -28,7 +28,7 @@ from .engine_basebackup import Engine as Base
 from .errors import BackupError
 from .expire import remove
 from .packing import check, keep_plain
-from .pgbackrest import DIRECTORY, Fetched, PgBackRest, Taken
+from .pgbackrest import DIRECTORY, Fetched, PgBackRest, Stanza, Taken
 from .postgres import Facts, Server
 from .restore import Phase, Unpack
 from .retention import Plan
@@ -52,7 +52,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 class Reader:
     """Reads again what pgBackRest keeps, against what was noted when it was stored."""
 
-    def __init__(self, settings: Configuration, tool: PgBackRest) -> None:
+    def __init__(self, settings: Configuration, tool: Stanza) -> None:
         self._settings = settings
         self._tool = tool
 
@@ -81,7 +81,7 @@ class Reader:
             raise BackupError(f"WAL file {name}: its bytes are not those that were stored", wal_archive.DAMAGED)
 
 
-def unpack_by(tool: PgBackRest, chosen: Backup, data: Path, phase: Phase) -> None:
+def unpack_by(tool: Stanza, chosen: Backup, data: Path, phase: Phase) -> None:
     """Make a data directory of a backup."""
     data.mkdir(mode=0o700)
     with phase("decrypt"):
@@ -150,7 +150,7 @@ class Engine(Base):
         self._opened(identity).bring(self._header(name), target)
         return True
 
-    def _opened(self, identity: Path) -> PgBackRest:
+    def _opened(self, identity: Path) -> Stanza:
         """Return pgBackRest as it reads this repository: a copy has no configuration, but the passphrase, sealed."""
         if self._tool.configuration.exists():
             return self._tool

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,16 +55,12 @@ class Taken:
         )
 
 
-class PgBackRest:
+class Stanza:
     """pgBackRest with the cluster's stanza."""
 
-    def __init__(self, settings: Configuration, own: Path) -> None:
-        self._settings = settings
+    def __init__(self, settings: Configuration, options: list[str], environment: Mapping[str, str]) -> None:
+        self._settings, self._options, self._environment = settings, options, environment
         self.root = settings.repository / DIRECTORY
-        self.configuration = own.with_name(f"{own.stem}.pgbackrest.conf")
-        """Beside this program's; it holds the passphrase."""
-        self._options = [f"--config={self.configuration}"]
-        self._environment = {SSH: " ".join(asking.options(own.with_name(f"{own.stem}.server.key")))}
 
     def _argv(self, *words: str) -> list[str]:
         return ["pgbackrest", *self._options, f"--stanza={self._settings.cluster}", *words]
@@ -123,14 +120,25 @@ class PgBackRest:
         return found[0]
 
 
-class Fetched(PgBackRest):
+class PgBackRest(Stanza):
+    """pgBackRest where it keeps the backups."""
+
+    def __init__(self, settings: Configuration, own: Path) -> None:
+        self.configuration = own.with_name(f"{own.stem}.pgbackrest.conf")
+        """Beside this program's; it holds the passphrase."""
+        reach = asking.options(own.with_name(f"{own.stem}.server.key"))
+        super().__init__(settings, [f"--config={self.configuration}"], {SSH: " ".join(reach)})
+
+
+class Fetched(Stanza):
     """pgBackRest with what was fetched of a repository that another host keeps."""
 
     def __init__(self, settings: Configuration, passphrase: str) -> None:
-        super().__init__(settings, Path())
-        self._options = ["--no-config", f"--repo1-path={self.root}", f"--repo1-cipher-type={CIPHER}"]
-        self._options += ["--log-level-console=warn", "--log-level-file=off"]
-        # Of directories that another user may have made, it would lack the right to look into them.
-        self._options += [f"--{name}-path={settings.repository}/pgbackrest-{name}" for name in ("lock", "spool")]
+        options = ["--no-config", f"--repo1-path={settings.repository / DIRECTORY}", f"--repo1-cipher-type={CIPHER}"]
+        options += ["--log-level-file=off"]
         # On a command line, everybody on the host could read it.
-        self._environment = {"PGBACKREST_REPO1_CIPHER_PASS": passphrase}
+        environment = {"PGBACKREST_REPO1_CIPHER_PASS": passphrase}
+        # Of directories that another user has made, it would lack the right to look into them.
+        for name in ("lock", "spool"):
+            environment[f"PGBACKREST_{name.upper()}_PATH"] = f"{settings.repository}/pgbackrest-{name}"
+        super().__init__(settings, options, environment)

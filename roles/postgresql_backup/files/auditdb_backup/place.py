@@ -20,7 +20,8 @@ from .errors import BackupError
 
 MARKER = ".auditdb-offsite"
 PART = re.compile(r"[A-Za-z0-9_%][A-Za-z0-9_%.-]*")
-DEPTH = 12
+DEPTH = 8
+"""Of pgBackRest's files, the deepest: those of a database."""
 
 
 def checked(path: str) -> PurePosixPath:
