@@ -187,7 +187,7 @@ def test_what_the_backup_host_can_ask_for(pair):
 
 
 def test_what_is_lent_is_read_and_not_written(pair):
-    """Whoever takes the backup host can have its pgBackRest ask for anything: it writes nowhere, and is no superuser."""
+    """Who takes the backup host can have its pgBackRest ask for anything: it writes nowhere, and is no superuser."""
     database = pair.database
     own = database.shell(
         "echo /run/systemd/system/postgresql-backup-main-lend@*.service.d; ls /etc/systemd/system | grep lend@"
