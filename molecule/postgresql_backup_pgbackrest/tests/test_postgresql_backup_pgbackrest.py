@@ -294,7 +294,7 @@ def test_a_second_place_is_added_to_and_what_is_changed_there_is_found(database,
     assert set(before) < set(after), "nothing that is there is changed, the indexes included"
     for path in (
         f"pgbackrest/backup/main/{pair[0]}/bundle/1",
-        there.shell("ls -d pgbackrest/indexes/*/backup.info | head -1"),
+        there.shell("ls -d pgbackrest/states/*/backup.info | head -1"),
     ):
         with there.flipped(path):
             done = database.backup("offsite")
