@@ -17,15 +17,13 @@ from .backup import Artefact, Backup
 from .configuration import Configuration
 from .errors import BackupError
 from .packing import keep_plain, pack_directory
-from .postgres import Server
+from .postgres import KEEPALIVE, Server
 from .processes import run
 from .repository import Repository
 from .server_manifest import WalRange
 
 DATA = "data.tar.zst.age"
 INCREMENTAL_SINCE = 17
-# A server's host that is gone without a word is noticed within a minute, and not never.
-KEEPALIVE = "keepalives_idle=30 keepalives_interval=10 keepalives_count=3"
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def _copy(settings: Configuration, primary: Server, parent: Backup | None, data:
             return Copied(needed, f"standby {address}", tuple(notices))
         except BackupError as error:
             shutil.rmtree(data, ignore_errors=True)
-            notices.append(f"standby {address} was passed over: {error}")
+            notices.append(" ".join(f"standby {address} was passed over: {error}".split()))
             print(f"NOTICE {notices[-1]}", file=sys.stderr, flush=True)
     return Copied(_receive(settings, primary, parent, data, label), primary.name, tuple(notices))
 

@@ -25,6 +25,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         ("rpo_archive_seconds", "Seconds of commits that are not in the archive.", report["rpo_archive"]),
         ("newest_age_seconds", "Seconds since the newest backup ended.", report["newest_backup_age"]),
         ("problems", "Problems that auditdb-backup status lists.", len(report["problems"])),
+        ("notices", "Notices of the newest backup, such as a standby that was passed over.", len(report["notices"])),
         ("bytes", "Bytes of all backups.", report["bytes"]),
         ("wal_segments", "Archived WAL segments.", report["wal"]["segments"]),
         ("wal_missing", "WAL segments that are missing, at most 100.", len(report["wal"]["missing"])),

@@ -70,6 +70,8 @@ FROM pg_catalog.pg_control_checkpoint()
 FLUSHED = """
 SELECT pg_catalog.pg_walfile_name(lsn), (lsn - '0/0')::bigint FROM pg_catalog.pg_current_wal_flush_lsn() AS found (lsn)
 """
+# A server whose host is gone without a word is noticed within a minute, and not never.
+KEEPALIVE = "keepalives_idle=30 keepalives_interval=10 keepalives_count=3"
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class Server:
         settings = self._settings
         try:
             connection = psycopg2.connect(
+                KEEPALIVE,
                 host=settings.host,
                 port=settings.port,
                 user=settings.user,
