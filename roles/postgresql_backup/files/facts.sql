@@ -4,6 +4,7 @@ SELECT
     current_setting('config_file') AS config_file,
     current_setting('data_directory') AS data_directory,
     current_setting('wal_level') AS wal_level,
+    current_setting('ssl_key_file') AS ssl_key_file,
     pg_catalog.pg_is_in_recovery() AS standby,
     -- While archive_mode is off, the server shows no archive_command: the files do.
     ARRAY(
