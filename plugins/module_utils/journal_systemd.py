@@ -14,7 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ansible_collections.auditdb.postgresql.plugins.module_utils.errors import PostgresqlError
-from ansible_collections.auditdb.postgresql.plugins.module_utils.journal_event import Event, NotAnEventError, make_event
+from ansible_collections.auditdb.postgresql.plugins.module_utils.journal_event import (
+    NUL,
+    Event,
+    NotAnEventError,
+    make_event,
+)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WORST_SUCCESS = 4  # priorities 0 (emerg) to 3 (err) report failures, 4 (warning) to 7 (debug) do not
@@ -34,8 +39,8 @@ def text_of(value: Any) -> str | None:
 
 
 def first_text(fields: Fields, *names: str) -> str | None:
-    """Return the text of the first of these fields that has one."""
-    return next((text for text in (text_of(fields.get(name)) for name in names) if text), None)
+    """Return the text of the first of these fields that has one. Characters NUL are none: PostgreSQL stores none."""
+    return next((text for text in (text_of(fields.get(name)) for name in names) if text and text.strip(NUL)), None)
 
 
 def time_of(fields: Fields) -> datetime:

@@ -14,7 +14,7 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.journal_systemd
     status_of,
     text_of,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 # A line of a real journal (systemd 252).
@@ -154,6 +154,7 @@ VALUE = st.recursive(
 
 
 @given(st.dictionaries(FIELD | TEXT, VALUE))
+@example({"_COMM": [0]})
 def test_any_entry_becomes_an_event_with_a_stable_hash(fields):
     line = json.dumps({**fields, "__CURSOR": "s=1", "__REALTIME_TIMESTAMP": "1795407029052657"})
     row = parse_line(line, "h", {0: "root"})[0].columns()
