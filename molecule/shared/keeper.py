@@ -67,6 +67,18 @@ class Pair:
         name = self.database.host.name
         return playbook("auditdb.postgresql.restore", "--limit", name, "-e", json.dumps(given))
 
+    def rehearse(self, playbook) -> dict:
+        """Rehearse a restore to the end of the archive, which must succeed, and return its evidence."""
+        written = "SELECT count(*) > 8 FROM restore_drill.heartbeat"
+        self.database.wait(lambda: self.database.sql(written) == "t", "heartbeats are not written")
+        self.switch()
+        name = self.database.host.name
+        given = json.dumps({"restore_drill_cases": [{"name": "latest", "source": "repository", "target": "latest"}]})
+        run = playbook("auditdb.postgresql.restore_drill", "--limit", name, "-e", given)
+        assert run.code == 0, run.output
+        evidence = SCENARIO / "inventory/.state/evidence/restore_drill"
+        return json.loads(max(evidence.glob(f"{name}-main-*.json")).read_bytes())
+
     @property
     def ssh(self) -> str:
         """Return how the backup host is reached as somebody would who has taken the database host, with its key."""

@@ -127,16 +127,7 @@ def test_a_cluster_is_restored_to_a_moment_by_the_playbook(pair, playbook):
 
 
 def test_a_restore_is_rehearsed_with_what_is_fetched(pair, playbook):
-    database = pair.database
-    written = "SELECT count(*) > 8 FROM restore_drill.heartbeat"
-    database.wait(lambda: database.sql(written) == "t", "heartbeats are not written")
-    pair.switch()
-    cases = [{"name": "latest", "source": "repository", "target": "latest"}]
-    given = json.dumps({"restore_drill_cases": cases})
-    run = playbook("auditdb.postgresql.restore_drill", "--limit", database.host.name, "-e", given)
-    assert run.code == 0, run.output
-    evidence = SCENARIO / "inventory/.state/evidence/restore_drill"
-    report = json.loads(max(evidence.glob(f"{database.host.name}-main-*.json")).read_bytes())
+    report = pair.rehearse(playbook)
     assert report["verdict"] == "ok" and report["cases"][0]["fetched_bytes"] > 0
     assert pair.keeper.status()["restored"] >= 1, "and the backup host knows which backup was proven"
 

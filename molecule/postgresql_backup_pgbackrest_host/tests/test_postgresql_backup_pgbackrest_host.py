@@ -239,6 +239,13 @@ def test_a_cluster_is_restored_to_a_moment_by_the_playbook(pair, playbook):
     database.shell("rm -rf /var/lib/postgresql/*/main.before-*", user="root")
 
 
+def test_a_restore_is_rehearsed_with_what_is_fetched(pair, playbook):
+    report = pair.rehearse(playbook)
+    assert report["verdict"] == "ok" and report["cases"][0]["fetched_bytes"] > 0
+    assert len([each for each in report["results"] if each["group"] == "negative controls"]) == 5
+    assert pair.keeper.status()["restored"] >= 1, "and the backup host knows which backup was proven"
+
+
 def test_a_database_is_restored_from_a_dump_beside_the_live_one(pair):
     database = pair.database
     database.sql("DROP DATABASE IF EXISTS copied")
