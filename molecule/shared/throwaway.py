@@ -19,15 +19,28 @@ import psycopg2
 import pytest
 import yaml
 
+OLDER = "-bookworm"
+"""End of the names of hosts whose release is not the newest."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked as long, unless AUDITDB_LONG is set: `make test-long` sets it."""
-    long = [] if os.environ.get("AUDITDB_LONG") else [item for item in items if item.get_closest_marker("long")]
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+    """Leave out what is marked as long, and what is the same on each release but on the newest one.
+
+    Not where AUDITDB_LONG is set: `make test-long` sets it.
+    """
+    left = [] if os.environ.get("AUDITDB_LONG") else [item for item in items if _long(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
+def _long(item: pytest.Item) -> bool:
+    parameters = (
+        item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    )
+    older = any(isinstance(each, str) and each.endswith(OLDER) for each in parameters)
+    return bool(item.get_closest_marker("long") or (older and item.get_closest_marker("newest")))
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ def test_all_of_it_is_there_and_listed_in_a_signed_inventory(database, place):
     assert listed["previous"] == place.shell("sha256sum $(ls -d inventories/*.json | tail -2 | head -1)").split()[0]
 
 
+@pytest.mark.newest
 def test_the_key_can_only_add(database, place):
     name = database.names("wal")[-1]
     before = place.shell("find . -type f | sort | xargs sha256sum")
@@ -92,6 +93,7 @@ def test_the_key_can_only_add(database, place):
     assert place.shell("find . -type f | sort | xargs sha256sum") == before
 
 
+@pytest.mark.newest
 def test_what_is_changed_or_removed_there_is_found(database, place):
     name = database.names("wal")[-1]
     place.flip(f"wal/{name}")
@@ -144,6 +146,7 @@ def test_a_host_that_is_away_or_another_one_is_an_error(database, place):
     assert offsite(database).code == 0
 
 
+@pytest.mark.newest
 def test_a_repository_is_made_of_it_and_restored_from(database, place):
     last = database.sql("INSERT INTO ledger DEFAULT VALUES RETURNING id")
     database.switch()
@@ -165,6 +168,7 @@ def test_a_repository_is_made_of_it_and_restored_from(database, place):
     database.shell(f"rm -rf {RESTORED}")
 
 
+@pytest.mark.newest
 def test_a_lost_site_is_rehearsed_from_it(database, place, playbook):
     """The repository is as good as gone: what it has and the second place has not is not restored."""
     written = "SELECT count(*) > 8 FROM restore_drill.heartbeat"

@@ -240,6 +240,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     "fault", [pytest.param(each, marks=[] if each in ("unwritable", "program missing") else LONG) for each in FAULTS]
 )
@@ -269,6 +270,7 @@ def test_archiving_fails_visibly_and_goes_on_without_a_gap(database, fault):
     assert [each for each in database.names("wal") if each.startswith(".")] == []
 
 
+@pytest.mark.newest
 def test_a_hang_is_cut(database):
     database.shell(
         'sed \'s/"push_timeout": 60/"push_timeout": 2/\' /etc/auditdb-backup/main.json > /run/auditdb-test/short.json'
@@ -305,6 +307,7 @@ def test_archive_timeout_counts_after_a_start(database):
         database.shell(f"systemctl reload postgresql@{database.version}-main; systemctl start {timer}", user="root")
 
 
+@pytest.mark.newest
 def test_two_at_once_are_refused(database):
     with_lock = f"flock {REPOSITORY}/lock auditdb-backup backup full"
     done = database.call("sh", "-c", with_lock)
@@ -317,6 +320,7 @@ def test_two_at_once_are_refused(database):
     assert database.shell(f"find {REPOSITORY} -not -user postgres") == ""
 
 
+@pytest.mark.newest
 def test_a_backup_that_is_killed_does_not_count(database):
     before = database.names("backups")
     database.shell(
@@ -364,6 +368,7 @@ def test_a_full_disk_ends_a_backup_and_a_restore(database):
     assert database.backup("status").code == 0, database.backup("status").output
 
 
+@pytest.mark.newest
 def test_targets_and_directories_that_do_not_fit_are_refused(database):
     for arguments, said in (
         (["--target-time", "2020-01-01T00:00:00Z"], "before the oldest backup. Remedy: targets from 20"),
@@ -435,6 +440,7 @@ def test_the_hourly_job_fits_the_version(database):
         assert "none is missing" in output
 
 
+@pytest.mark.newest
 def test_timers_are_in_utc_and_failures_are_seen(database):
     timers = database.shell("systemctl list-timers --all --no-legend 'postgresql-backup-*'", user="root")
     jobs = ("full", "logical", "incremental", "verify", "expire", "status")
@@ -464,6 +470,7 @@ def test_timers_are_in_utc_and_failures_are_seen(database):
     assert database.backup("status").code == 0, database.backup("status").output
 
 
+@pytest.mark.newest
 def test_an_archiver_that_keeps_nothing_is_refused(database, playbook):
     database.sql("ALTER SYSTEM SET archive_command = '/bin/true'")
     try:
@@ -496,6 +503,7 @@ def test_bad_input_is_named_before_anything_changes(playbook, variables, said):
     assert said in run.text and "Remedy" in run.text
 
 
+@pytest.mark.newest
 def test_the_second_place_gets_a_copy_and_says_when_it_was_changed(database):
     own = "/run/auditdb-test/offsite.json"
     place = "/run/auditdb-test/offsite"
@@ -573,6 +581,7 @@ def test_two_timelines_in_one_archive(database):
         database.shell(f"rm {REPOSITORY}/wal/00000002*")
 
 
+@pytest.mark.newest
 def test_a_job_that_is_declared_no_more_goes(database, playbook):
     wanted = [
         {"name": "full", "command": ["backup", "full"], "on_calendar": "Sun *-*-* 01:30:00 UTC", "late": 700000},

@@ -62,6 +62,7 @@ def test_what_was_not_archived_yet_is_restored(database):
     received(database)
 
 
+@pytest.mark.newest
 @pytest.mark.usefixtures("_streaming")
 def test_what_is_archived_leaves_the_stream(database):
     insert(database, 1)
@@ -136,6 +137,7 @@ def test_a_stream_that_was_left_behind_is_made_anew(database):
     assert "it is made anew" in database.shell(f"journalctl --unit {UNIT} --output cat", user="root")
 
 
+@pytest.mark.newest
 def test_switched_off_it_leaves_no_slot(database, playbook):
     run = playbook("auditdb.postgresql.backup", "--limit", database.host.name)
     assert run.code == 0, run.output

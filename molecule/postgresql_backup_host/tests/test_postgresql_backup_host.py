@@ -52,6 +52,7 @@ def test_archiving_succeeds_once_and_fails_on_a_different_file(pair):
     assert keeper.shell(f"sha256sum wal/{name}") == before
 
 
+@pytest.mark.newest
 def test_what_the_database_host_can_ask_for(pair):
     keeper = pair.keeper
     name = pair.switch()
@@ -81,6 +82,7 @@ def test_what_the_database_host_can_ask_for(pair):
     assert keeper.shell("find wal backups repository.json -type f | sort | xargs sha256sum") == before
 
 
+@pytest.mark.newest
 def test_while_it_is_away_nothing_is_lost(pair):
     database, keeper = pair.database, pair.keeper
     keeper.shell("systemctl stop ssh.socket ssh.service 2>/dev/null || systemctl stop ssh.service")
@@ -108,6 +110,7 @@ def test_a_copy_is_restored_up_to_what_was_streamed(pair):
     assert database.shell("find /var/lib/auditdb-backup -mindepth 2") == "", "what was fetched is gone"
 
 
+@pytest.mark.newest
 def test_a_cluster_is_restored_to_a_moment_by_the_playbook(pair, playbook):
     database = pair.database
     pair.switch()
@@ -126,12 +129,14 @@ def test_a_cluster_is_restored_to_a_moment_by_the_playbook(pair, playbook):
     database.shell("rm -rf /var/lib/postgresql/*/main.before-*", user="root")
 
 
+@pytest.mark.newest
 def test_a_restore_is_rehearsed_with_what_is_fetched(pair, playbook):
     report = pair.rehearse(playbook)
     assert report["verdict"] == "ok" and report["cases"][0]["fetched_bytes"] > 0
     assert pair.keeper.status()["restored"] >= 1, "and the backup host knows which backup was proven"
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("kind", ["moment", "dump"])
 def test_a_database_is_restored_beside_the_live_one(pair, kind):
     database = pair.database
@@ -152,6 +157,7 @@ def test_a_database_is_restored_beside_the_live_one(pair, kind):
         database.sql(f"DROP DATABASE {name}")
 
 
+@pytest.mark.newest
 def test_nobody_else_gets_in(pair):
     database, keeper = pair.database, pair.keeper
     rows = "SELECT rolsuper, rolreplication, rolcreaterole FROM pg_roles WHERE rolname = 'auditdb_backup'"
@@ -164,6 +170,7 @@ def test_nobody_else_gets_in(pair):
     assert database.shell(f"stat -c '%a %U' {SSH}") == "600 postgres"
 
 
+@pytest.mark.newest
 def test_the_password_is_nowhere_else(pair, passwords, playbook):
     assert len(passwords) == 2
     for path in (SCENARIO / "inventory/.state/backup").glob("*.password"):

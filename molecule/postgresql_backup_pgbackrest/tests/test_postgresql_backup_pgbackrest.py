@@ -109,6 +109,7 @@ def test_exit_codes_of_getting(database):
         assert done.code == 126 and "the WAL has a gap" in done.output
 
 
+@pytest.mark.newest
 def test_an_archive_that_is_away_for_a_while_loses_nothing(database):
     database.shell(f"mv {KEPT} {KEPT}.away")
     try:
@@ -149,6 +150,7 @@ def test_wal_that_is_missing_in_the_middle_is_found(database, pair):
         assert any(lost in each for each in json.loads(database.backup("status", "--json").output)["problems"])
 
 
+@pytest.mark.newest
 def test_a_backup_that_is_killed_does_not_count(database, pair):
     before = database.names("backups")
     database.shell(
@@ -162,6 +164,7 @@ def test_a_backup_that_is_killed_does_not_count(database, pair):
     assert database.backup("verify").code == 0
 
 
+@pytest.mark.newest
 def test_two_at_once_are_one_after_the_other(database):
     both = database.shell("for n in 1 2; do auditdb-backup --wait 60 backup full & done; wait")
     assert both.count(" bytes") == 2, both
@@ -171,6 +174,7 @@ def test_two_at_once_are_one_after_the_other(database):
     assert "another run is at work" in done
 
 
+@pytest.mark.newest
 def test_a_wrong_passphrase_is_an_error(database, pair):
     database.shell(f"sed -i.kept 's/^repo1-cipher-pass=./&x/' {CONFIGURATION}", user="root")
     try:
@@ -212,6 +216,7 @@ def test_expiry_says_what_would_go_and_pgbackrest_knows_it(database, pair):
     assert int(database.copy_sql("SELECT max(id) FROM ledger")) == last
 
 
+@pytest.mark.newest
 def test_a_cluster_is_restored_by_the_playbook(database, playbook):
     database.switch()
     rows, moment = database.sql("SELECT count(*) FROM ledger"), database.sql(MOMENT)
@@ -227,6 +232,7 @@ def test_a_cluster_is_restored_by_the_playbook(database, playbook):
     database.shell("rm -rf /var/lib/postgresql/*/main.before-*", user="root")
 
 
+@pytest.mark.newest
 def test_the_passphrase_is_nowhere_else(database, playbook):
     (path,) = (SCENARIO / "inventory/.state/backup").glob(f"{database.host.name}-main.passphrase")
     secret = path.read_text().strip()

@@ -114,6 +114,7 @@ def test_exit_codes_of_getting(pair):
     keeper.shell(f"mv /var/tmp/away wal/{name}")
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("away", ["host", "archive"])
 def test_an_archive_that_is_away_for_a_while_loses_nothing(pair, away):
     database, keeper = pair.database, pair.keeper
@@ -134,6 +135,7 @@ def test_an_archive_that_is_away_for_a_while_loses_nothing(pair, away):
     assert keeper.backup("verify").code == 0
 
 
+@pytest.mark.newest
 def test_what_the_database_host_can_ask_for(pair):
     keeper = pair.keeper
     name = pair.switch()
@@ -222,6 +224,7 @@ def test_what_is_lent_is_read_and_not_written(pair):
     assert "pg1-user=auditdb_backup" in database.shell("cat /etc/auditdb-backup/main.pgbackrest.conf")
 
 
+@pytest.mark.newest
 def test_a_cluster_is_restored_to_a_moment_by_the_playbook(pair, playbook):
     database = pair.database
     pair.switch()
@@ -239,6 +242,7 @@ def test_a_cluster_is_restored_to_a_moment_by_the_playbook(pair, playbook):
     database.shell("rm -rf /var/lib/postgresql/*/main.before-*", user="root")
 
 
+@pytest.mark.newest
 def test_a_restore_is_rehearsed_with_what_is_fetched(pair, playbook):
     report = pair.rehearse(playbook)
     assert report["verdict"] == "ok" and report["cases"][0]["fetched_bytes"] > 0
@@ -246,6 +250,7 @@ def test_a_restore_is_rehearsed_with_what_is_fetched(pair, playbook):
     assert pair.keeper.status()["restored"] >= 1, "and the backup host knows which backup was proven"
 
 
+@pytest.mark.newest
 def test_a_database_is_restored_from_a_dump_beside_the_live_one(pair):
     database = pair.database
     database.sql("DROP DATABASE IF EXISTS copied")
@@ -260,6 +265,7 @@ def test_a_database_is_restored_from_a_dump_beside_the_live_one(pair):
     assert database.host.sql("SELECT i FROM one", "copied") == "1"
 
 
+@pytest.mark.newest
 def test_the_passphrase_is_on_the_backup_host_alone(pair, passwords, playbook):
     database, keeper = pair.database, pair.keeper
     (path,) = (SCENARIO / "inventory/.state/backup").glob(f"{database.host.name}-main.passphrase")

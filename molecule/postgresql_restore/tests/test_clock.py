@@ -34,6 +34,7 @@ def expire(database, clock, *arguments) -> str:
     return done.output
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("clock", [AHEAD, BEHIND], ids=["ahead", "behind"])
 def test_a_wrong_clock_removes_nothing_early(faked, clock):
     faked.good("verify")
@@ -49,6 +50,7 @@ def test_a_wrong_clock_removes_nothing_early(faked, clock):
     expire(faked, [])
 
 
+@pytest.mark.newest
 def test_a_backup_that_was_taken_while_the_clock_was_ahead_costs_no_other(faked):
     """It is of a day that no other is of, and newer than all that come once the clock is right again."""
     first = faked.take("full")

@@ -88,6 +88,7 @@ def ready(cluster, before=3, after=4) -> tuple[dict, int]:
     return target, rows
 
 
+@pytest.mark.newest
 def test_a_target_that_cannot_be_is_refused_with_the_window_and_nothing_changes(cluster):
     for target, said in (
         ({"time": "2999-01-01T00:00:00Z"}, "is in the future"),
@@ -171,6 +172,7 @@ KILLED = {
 }
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     "step", ["restore", "recover", *(pytest.param(step, marks=pytest.mark.long) for step in list(KILLED)[2:])]
 )
@@ -212,6 +214,7 @@ def test_killed_in_the_backup_after_the_exchange_the_next_run_goes_on(cluster):
     assert not cluster.exists(f"{cluster.directory}/auditdb_restore.json"), "and it is complete"
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize(
     "step",
     ["moved aside", *(pytest.param(step, marks=pytest.mark.long) for step in ("stopped", "put there", "started"))],
@@ -236,6 +239,7 @@ def test_stopped_at_any_step_of_the_exchange_the_next_run_goes_on(cluster, step)
     assert not cluster.exists(f"{cluster.directory}/auditdb_restore.json")
 
 
+@pytest.mark.newest
 def test_a_target_that_is_not_in_the_archive_costs_nothing(cluster):
     _target, rows = ready(cluster)
     newest = cluster.database.switch()

@@ -128,6 +128,7 @@ def test_a_database_beside_the_live_one_then_in_its_place(shop):
     assert shop.good(target=target, over="shop").changed == 0 and len(shop.databases()) == 2
 
 
+@pytest.mark.newest
 def test_a_table_and_a_partition(shop):
     target = shop.target()
     shop.good(target=target, table="shop.sale")
@@ -163,6 +164,7 @@ def test_out_of_a_logical_backup(shop):
         assert done.code == 1 and said in done.output, done.output
 
 
+@pytest.mark.newest
 def test_bad_input_is_refused_and_nothing_changes(shop):
     shop.database.switch()
     for said, given in (
@@ -186,6 +188,7 @@ LATER = [
 ]
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("step", ["[p]g_verifybackup", *LATER])
 def test_killed_anywhere_the_next_run_completes(shop, step):
     target = shop.target()
@@ -219,6 +222,7 @@ def blocks() -> list[str]:
     return re.findall(r"```console\n(.+?)```", DOCUMENT.read_text(), re.DOTALL)
 
 
+@pytest.mark.newest
 def test_each_command_of_the_document(shop):
     """They run one after another, exactly as they are written, on the host, as postgres."""
     shop.database.sql("DROP DATABASE IF EXISTS audit_db WITH (FORCE)")

@@ -54,6 +54,7 @@ def test_a_drill_measures_proves_and_signs(drill):
     assert "PRIVATE KEY" not in run.output and "PRIVATE KEY" not in database.shell("journalctl --quiet", user="root")
 
 
+@pytest.mark.newest
 def test_what_must_hold_and_does_not_makes_it_red(drill):
     drill.archived()
     time.sleep(2)
@@ -119,6 +120,7 @@ def test_damaged_backups_make_it_red(drill, fault):
     assert drill.evidence()["verdict"] == "failed", "it is kept as evidence all the same"
 
 
+@pytest.mark.newest
 def test_a_drill_that_could_reach_production_is_red(drill):
     isolation = "[Service]\nPrivateNetwork=false\nProtectSystem=false\nInaccessiblePaths=\nSupplementaryGroups=postgres"
     data = f"/var/lib/postgresql/{drill.database.version}/main"
@@ -137,6 +139,7 @@ def test_a_drill_that_could_reach_production_is_red(drill):
         assert each in run.text
 
 
+@pytest.mark.newest
 def test_refused_before_anything_changes(drill):
     run = drill.run(restore_drill_directory="/var/lib/postgresql")
     assert run.code != 0 and "no file DRILL" in run.text and run.changed == 0
@@ -148,6 +151,7 @@ def test_refused_before_anything_changes(drill):
     assert run.code == 0 and run.changed == 0, run.output
 
 
+@pytest.mark.newest
 def test_too_little_room_is_said_before_anything_is_fetched(drill):
     """A file system that has room for what is fetched, and not for what becomes of it."""
     place = "/var/lib/auditdb-drill/small"

@@ -47,6 +47,7 @@ def test_seals_that_hold_are_counted(sealed):
     assert f"{len(seals(sealed))} sealed partitions verified" in run.text
 
 
+@pytest.mark.newest
 def test_a_changed_row_of_a_sealed_month_makes_it_red(sealed):
     host = sealed.database.host
     oldest = host.sql("SELECT partition_name FROM audit.partition_seal ORDER BY time_from, id LIMIT 1", "audit_db")

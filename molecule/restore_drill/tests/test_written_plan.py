@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from backup_host import SCENARIO
 from throwaway import ROOT
 
@@ -22,6 +23,7 @@ def name_of(drill) -> str:
     return max(path.name for path in EVIDENCE.glob(f"{drill.name}-main-*.json"))
 
 
+@pytest.mark.newest
 def test_it_shows_what_the_last_drill_has_measured_and_the_documented_commands(rehearsed, commands):
     evidence, plan = rehearsed.evidence(), rehearsed.plan()
     measured = {each["name"]: each for each in evidence["cases"] if "rto_ms" in each}
@@ -56,6 +58,7 @@ def test_it_shows_what_the_last_drill_has_measured_and_the_documented_commands(r
         assert documented and commands(part, kind) == documented
 
 
+@pytest.mark.newest
 def test_without_evidence_and_hosts_it_is_written_without_figures(rehearsed):
     # No host is connected to: there is none of this name.
     given = {"restore_drill_evidence_directory": "/nowhere", "postgresql_backup_offsite": "", "ansible_host": "none"}
@@ -66,6 +69,7 @@ def test_without_evidence_and_hosts_it_is_written_without_figures(rehearsed):
     assert "no second place" in plan and "site_recovery" not in plan
 
 
+@pytest.mark.newest
 def test_evidence_that_was_changed_is_not_to_be_relied_on(rehearsed):
     path = EVIDENCE / name_of(rehearsed)
     text = path.read_text()
