@@ -22,7 +22,9 @@ export ANSIBLE_COLLECTIONS_SCAN_SYS_PATH := false
 # As it was typed: make would read a dollar sign in it.
 export STATEMENT := $(value SQL)
 
-SCENARIOS := $(sort $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+# Scenarios of test-long: what is theirs alone is little. Without Mitogen runs ssh, too, and pgBackRest and backup hosts have scenarios each.
+LONG := plain postgresql_backup_pgbackrest_host
+SCENARIOS := $(filter-out $(LONG),$(sort $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 PACKAGE := ansible_collections.auditdb.postgresql
 PLAY = ansible-playbook -i $(INVENTORY)
 # Mitogen makes a run five to twelve times faster; the collection does not need it (MITOGEN=0 goes without).
@@ -71,7 +73,9 @@ test: test-quick ## Run the whole test suite, what fails early first
 	$(call step,The commands of the README,pytest tests/commands)
 
 .PHONY: test-quick
-test-quick: lint unit modules ## Lint, unit tests and module tests: within five minutes
+test-quick: .venv/.developed ## Lint, unit tests and module tests
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit
+	$(MAKE) --no-print-directory modules
 
 .PHONY: test-long
 test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
@@ -83,6 +87,9 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	$(call step,Restores: all of it,AUDITDB_LONG=1 molecule test -s postgresql_restore)
 	$(call step,Restores of less than a cluster: all of it,AUDITDB_LONG=1 molecule test -s postgresql_restore_logical)
 	$(call step,Restore drills: all of it,AUDITDB_LONG=1 molecule test -s restore_drill)
+	$(call step,Backups by pgBackRest on a backup host,AUDITDB_LONG=1 molecule test -s postgresql_backup_pgbackrest_host)
+	$(call step,Backups on a backup host: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup_host)
+	$(call step,The site without Mitogen,molecule test -s plain)
 
 .PHONY: lint
 lint: .venv/.developed
