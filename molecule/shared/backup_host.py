@@ -60,7 +60,8 @@ class Database:
         return self.good("backup", kind).split(":")[0]
 
     def names(self, part: str) -> list[str]:
-        return self.shell(f"ls -A {REPOSITORY}/{part}").split()
+        # Now and then, on a busy host, docker loses what a command has printed.
+        return (self.shell(f"ls -A {REPOSITORY}/{part}") or self.shell(f"ls -A {REPOSITORY}/{part}")).split()
 
     def switch(self) -> str:
         """End the current segment, wait until it is archived, and return its name."""

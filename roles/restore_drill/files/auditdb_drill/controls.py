@@ -13,6 +13,7 @@ from pathlib import Path
 from auditdb_backup.backup import Backup
 from auditdb_backup.engine import Engine
 from auditdb_backup.errors import BackupError
+from auditdb_backup.repository import STREAM
 from auditdb_backup.wal_name import holding, segment
 
 from .rows import Row, row
@@ -29,7 +30,9 @@ def look(engine: Engine, root: Path, backups: list[str]) -> list[Row]:
     data = _largest(path for path in files if newest in path.parts)
     known = [each for each in engine.backups().values() if isinstance(each, Backup)]
     name = needed((path.name for path in (root / "wal").iterdir()), known)
-    lost = _largest(path for path in files if path.name.split("-")[0] == name)
+    # What was streamed of it counts only until it is archived.
+    archived = (path for path in files if path.parent.name != STREAM)
+    lost = _largest(path for path in archived if path.name.split("-")[0] == name)
     clean = row(GROUP, "an undamaged copy is not found fault with", _said(engine, None), REMEDY)
     rows = [clean]
     with _flipped(data):
