@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from throwaway import execute
 
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 HOSTS = yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text())["all"]["children"]["database"]["hosts"]
@@ -38,7 +39,7 @@ class Database:
         self.sql = host.sql
 
     def call(self, *argv: str, user: str = "postgres", **environment: str) -> Done:
-        code, output = self.host.container.exec_run(list(argv), user=user, environment=environment)
+        code, output = execute(self.host.container, list(argv), user, **environment)
         return Done(code, output.decode("utf-8", errors="replace"))
 
     def shell(self, script: str, user: str = "postgres", **environment: str) -> str:
@@ -60,8 +61,7 @@ class Database:
         return self.good("backup", kind).split(":")[0]
 
     def names(self, part: str) -> list[str]:
-        # Now and then, on a busy host, docker loses what a command has printed.
-        return (self.shell(f"ls -A {REPOSITORY}/{part}") or self.shell(f"ls -A {REPOSITORY}/{part}")).split()
+        return self.shell(f"ls -A {REPOSITORY}/{part}").split()
 
     def switch(self) -> str:
         """End the current segment, wait until it is archived, and return its name."""

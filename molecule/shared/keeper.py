@@ -15,6 +15,7 @@ from typing import Any
 import docker
 import pytest
 from backup_host import HOSTS, SCENARIO
+from throwaway import execute
 
 SSH_OPTIONS = "-F none -T -oBatchMode=yes -oIdentityFile={key} -oUserKnownHostsFile={key}.known_hosts"
 SSH = "/etc/auditdb-backup/main.key"
@@ -30,7 +31,7 @@ class Keeper:
         self.container = docker.from_env().containers.get(f"auditdb-{HOSTS[name]['postgresql_backup_host']}")
 
     def call(self, *argv: str, user: str = "root") -> SimpleNamespace:
-        code, output = self.container.exec_run(list(argv), user=user)
+        code, output = execute(self.container, list(argv), user)
         return SimpleNamespace(code=code, output=output.decode(errors="replace"))
 
     def shell(self, script: str) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,19 @@ class Run:
         return re.sub(r"\s+", " ", self.output)
 
 
+KEPT = """file=$1; shift; "$@" >"$file" 2>&1; code=$?; cat "$file"; exit $code"""
+
+
+def execute(container: Any, argv: list[str], user: str = "root", **environment: str) -> tuple[int, bytes]:
+    """Run a command in a container; return its exit code, and what it printed.
+
+    On a busy machine the engine loses, now and then, all that a command has printed: then it is read again from a file.
+    """
+    file = f"/tmp/auditdb-{uuid.uuid4().hex}"
+    code, output = container.exec_run(["sh", "-c", KEPT, "sh", file, *argv], user=user, environment=environment)
+    return code, output or container.exec_run(["cat", file], user=user).output
+
+
 class Host:
     """One throwaway host."""
 
@@ -76,7 +90,7 @@ class Host:
 
     def run(self, *argv: str, user: str = "root") -> str:
         """Run a command on the host, which must succeed, and return what it printed."""
-        code, output = self.container.exec_run(list(argv), user=user)
+        code, output = execute(self.container, list(argv), user)
         text = str(output.decode("utf-8", errors="replace"))  # a journal holds bytes too
         assert code == 0, f"{argv}: exit code {code}\n{text}"
         return text
