@@ -182,7 +182,7 @@ def test_the_ledger_goes_on_by_itself(drill):
 def test_evidence_that_was_changed_is_named(playbook):
     run = verify(playbook)
     assert run.code == 0 and " 0 problems" in run.text, run.output
-    path = min(EVIDENCE.glob("*.json"))
+    path = min(EVIDENCE.glob("drill-trixie-*.json"))  # of this host there are more, which follow it
     text = path.read_text()
     path.write_text(text.replace('"ok"', '"OK"', 1))
     try:
