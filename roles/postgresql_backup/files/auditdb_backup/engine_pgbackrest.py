@@ -143,7 +143,7 @@ class Engine(Base):
         return False
 
     def get(self, name: str, target: Path, identity: Path) -> bool:
-        """Fetch a WAL file. pgBackRest has the key: none is needed."""
+        """Fetch a WAL file. The private key is needed only where this is a copy, without a configuration."""
         self._repository.check()
         if wal_archive.find(self._repository, name) is None:
             return False
