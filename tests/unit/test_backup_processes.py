@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import time
+from pathlib import Path
 
 import pytest
 from auditdb_backup.encryption import Feeder
@@ -61,3 +63,19 @@ def test_a_program_that_is_not_there_and_one_that_fails():
         run(["cat", "/nowhere"])
     with pytest.raises(BackupError, match="install the package"), pipeline([["cat"], ["/nowhere/program"]]):
         pass
+
+
+def test_a_child_that_outlives_a_program_keeps_nobody_waiting():
+    begun = time.monotonic()
+    assert run(["sh", "-c", "sleep 60 & echo done"]) == "done\n"
+    assert time.monotonic() - begun < 30
+
+
+def test_a_program_that_fails_ends_with_what_it_started(tmp_path):
+    with pytest.raises(BackupError, match="was ended by signal 9"):
+        run(["sh", "-c", f"sleep 60 & echo $! > {tmp_path}/child; kill -9 $$"])
+    child = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
+    deadline = time.monotonic() + 10
+    while child.exists() and child.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline, "the child still runs"
+        time.sleep(0.05)

@@ -179,6 +179,8 @@ def test_the_password_is_nowhere_else(pair, passwords, playbook):
     assert run.code == 0 and run.changed == 0
     logs = pair.database.shell("cat /var/log/postgresql/*.log; journalctl --no-pager", user="root")
     logs += pair.keeper.shell("journalctl --no-pager; ps axww")
+    pair.database.sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+    logs += pair.database.sql("SELECT query FROM pg_stat_statements")
     for password in passwords:
         assert password not in run.output and password not in logs
 

@@ -32,22 +32,22 @@ def failure(argv: Sequence[str], code: int, errors: str) -> BackupError:
 
 
 def run(argv: Sequence[str], codes: Sequence[int] = (0,), source: Path = NOTHING, **environment: str) -> str:
-    """Run the program, fed by a file, which must end with one of these codes, and return what it printed."""
-    try:
-        with source.open("rb") as file:
-            done = subprocess.run(
-                argv,
-                stdin=file,
-                capture_output=True,
-                check=False,
-                env={**ENVIRONMENT, **environment},
-                cwd="/",
-            )
-    except OSError as error:
-        raise BackupError(f"{argv[0]}: {error.strerror}", "install the package that has it") from error
-    if done.returncode not in codes:
-        raise failure(argv, done.returncode, (done.stderr or done.stdout).decode(errors="replace"))
-    return done.stdout.decode(errors="replace")
+    """Run the program, fed by a file, which must end with one of these codes, and return what it printed.
+
+    What it prints goes to files: a child that outlives it would keep a pipe open, and the caller waiting for its end.
+    Such a child ends with a program that failed.
+    """
+    with source.open("rb") as file, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = _start(argv, file, output, errors, {**ENVIRONMENT, **environment}, session=True)
+        try:
+            code = process.wait()
+        except BaseException:
+            _end_group(process)
+            raise
+        if code not in codes:
+            _end_group(process)
+            raise failure(argv, code, _printed(errors) or _printed(output))
+        return _printed(output)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def pipeline(commands: Sequence[Sequence[str]], **environment: str) -> Iterator[
         try:
             for argv in commands:
                 source = running[-1].stdout if running else subprocess.PIPE
-                running.append(_start(argv, source, errors, {**ENVIRONMENT, **environment}))
+                running.append(_start(argv, source, subprocess.PIPE, errors, {**ENVIRONMENT, **environment}))
                 if len(running) > 1:
                     _stream(running[-2].stdout).close()  # or a program whose reader ended would never know
             broken: BrokenPipeError | None = None
@@ -75,8 +75,7 @@ def pipeline(commands: Sequence[Sequence[str]], **environment: str) -> Iterator[
             # The first that failed is the cause; those after it only saw the end of their input.
             for argv, process in zip(commands, running, strict=True):
                 if process.returncode and process.returncode != -signal.SIGPIPE:
-                    errors.seek(0)
-                    raise failure(argv, process.returncode, errors.read().decode(errors="replace"))
+                    raise failure(argv, process.returncode, _printed(errors))
             if broken:
                 raise broken
             if any(process.returncode for process in running):
@@ -87,12 +86,32 @@ def pipeline(commands: Sequence[Sequence[str]], **environment: str) -> Iterator[
 
 
 def _start(
-    argv: Sequence[str], source: IO[bytes] | int | None, errors: IO[bytes], environment: Mapping[str, str]
+    argv: Sequence[str],
+    source: IO[bytes] | int | None,
+    output: IO[bytes] | int,
+    errors: IO[bytes],
+    environment: Mapping[str, str],
+    *,
+    session: bool = False,
 ) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(argv, stdin=source, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd="/")
+        return subprocess.Popen(
+            argv, stdin=source, stdout=output, stderr=errors, env=environment, cwd="/", start_new_session=session
+        )
     except OSError as error:
         raise BackupError(f"{argv[0]}: {error.strerror}", "install the package that has it") from error
+
+
+def _printed(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End the program, and what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
