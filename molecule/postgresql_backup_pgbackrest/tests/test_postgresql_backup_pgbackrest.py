@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import docker
 import pytest
 from backup_host import COPY, KEY, REPOSITORY, SCENARIO
+from lost_site import loses_its_site
 
 MOMENT = """SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 CONFIGURATION = "/etc/auditdb-backup/main.pgbackrest.conf"
@@ -377,3 +378,9 @@ def test_clean_backups_are_no_alarm_and_each_kind_of_damage_is_found(database, p
     print(f"PostgreSQL {database.version}: {len(found)} kinds of damage")
     assert [each for each in found if each[2] != 1] == [] and len(found) >= 20
     assert database.backup("verify").code == 0
+
+
+@pytest.mark.long
+def test_a_lost_site_comes_back_in_one_command(request, database, playbook, tmp_path):
+    """Without its passphrase, too, which the copy has, sealed; the second place is a mount, or a host."""
+    loses_its_site(request.node.callspec.params["database"], database, playbook, tmp_path)
