@@ -69,8 +69,7 @@ down: .venv/.installed ## Remove the throwaway hosts of the inventory and what w
 .PHONY: test
 test: test-quick ## Run the whole test suite, what fails early first
 	$(call step,Sanity of the collection,tests/sanity.sh)
-	$(call step,Scenarios on real hosts,$(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target $(SCENARIOS:%=scenario-%))
-	$(call step,The commands of the README,pytest tests/commands)
+	$(call step,Real hosts,$(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target commands $(SCENARIOS:%=scenario-%))
 
 .PHONY: test-quick
 test-quick: .venv/.developed ## Lint, unit tests and module tests
@@ -82,6 +81,8 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
 	$(call step,Base images,$(PLAY) molecule/shared/images.yml)
 	$(call step,Long proofs,pytest -q -n 2 --dist loadgroup tests/long)
+	$(call step,Modules against PostgreSQL 15: what is the same on 17,AUDITDB_LONG=1 pytest -q -n 2 --dist loadgroup -m newest -k pg15 tests/integration)
+	$(call step,Health: each break alone,AUDITDB_LONG=1 molecule test -s audit_health)
 	$(call step,Backups: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup)
 	$(call step,Backups by pgBackRest: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup_pgbackrest)
 	$(call step,Restores: all of it,AUDITDB_LONG=1 molecule test -s postgresql_restore)
@@ -104,6 +105,10 @@ modules: .venv/.developed
 	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
 	$(call step,Base images,$(PLAY) molecule/shared/images.yml)
 	$(call step,Modules against PostgreSQL 15 and 17,pytest -q -n 2 --dist loadgroup tests/integration)
+
+.PHONY: commands
+commands: .venv/.developed
+	$(call step,The commands of the README,env -u MAKEFLAGS -u MFLAGS pytest tests/commands)
 
 .PHONY: scenario
 scenario: .venv/.developed ## Run one molecule scenario: make scenario S=default

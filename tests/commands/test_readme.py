@@ -20,6 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINER = "auditdb-newcomer"
 KEEPER = "auditdb-newcomer-backup"
+BYSTANDER = "auditdb-bystander"
 FORGET = ("ANSIBLE_", "MAKE", "MFLAGS", "MOLECULE_", "PYTEST_", "VIRTUAL_ENV", "SQL", "INVENTORY", "MITOGEN")
 
 
@@ -67,6 +68,11 @@ class Clone:
         process.wait()
 
 
+def remove_bystander() -> None:
+    for left in docker.from_env().containers.list(all=True, filters={"name": BYSTANDER}):
+        left.remove(force=True)
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     path = tmp_path_factory.mktemp("newcomer") / "auditdb"
@@ -78,8 +84,19 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     clone = Clone(path)
     yield clone
     clone.make("down", inventory="newcomers")
+    remove_bystander()
     # What a killed run leaves: Mitogen's processes live in sessions of their own.
     subprocess.run(["pkill", "-KILL", "-f", str(path)], check=False)
+
+
+@pytest.fixture(scope="module")
+def bystander(clone: Clone) -> str:
+    """Return the name of a host of somebody else, on the same network; as long as it is there, the network stays."""
+    engine = docker.from_env()
+    remove_bystander()
+    image = engine.containers.get(CONTAINER).image
+    engine.containers.run(image, ["sleep", "infinity"], entrypoint="", name=BYSTANDER, network="auditdb", detach=True)
+    return BYSTANDER
 
 
 def changes(output: str) -> list[int]:
@@ -149,7 +166,7 @@ def test_a_stopped_host_comes_back(clone):
 
 
 @pytest.mark.parametrize(("inventory", "seconds"), [("newcomer", 4), ("newcomer", 12), ("newcomers", 25)])
-def test_an_interrupted_run_is_finished_by_the_next(clone, inventory, seconds):
+def test_an_interrupted_run_is_finished_by_the_next(clone, bystander, inventory, seconds):
     assert clone.make("down").returncode == 0
     clone.interrupt("up", seconds, inventory)
     done = clone.make("up", inventory=inventory)
@@ -166,11 +183,10 @@ def test_the_second_host_keeps_the_backups(clone):
     assert "-full" in kept.stdout, kept.stdout
 
 
-def test_make_down_removes_the_hosts_and_nothing_else(clone):
+def test_make_down_removes_the_hosts_and_nothing_else(clone, bystander):
     engine = docker.from_env()
-    own = {CONTAINER, KEEPER}
-    others = {container.name for container in engine.containers.list(all=True)} - own
     assert clone.make("down", inventory="newcomers").returncode == 0
     left = {container.name for container in engine.containers.list(all=True)}
-    assert not own & left
-    assert others <= left
+    assert not {CONTAINER, KEEPER} & left
+    assert bystander in left
+    assert engine.networks.list(names=["auditdb"])
