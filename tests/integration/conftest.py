@@ -36,7 +36,7 @@ OLDER = "pg15"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, on the older server, what is the same on each release. Not where `make test-long` sets AUDITDB_LONG."""
+    """Leave out, on the older server, what is the same on each release; not where AUDITDB_LONG is set (test-long)."""
     if os.environ.get("AUDITDB_LONG"):
         return
     left = [each for each in items if OLDER in each.name and each.get_closest_marker("newest")]

@@ -40,16 +40,7 @@ def take(settings: Configuration, parent: Backup | None) -> Backup:
     repository = Repository(settings.repository)
     server = Server(settings)
     facts = server.facts()
-    if facts.system_identifier != repository.check()["system_identifier"]:
-        raise BackupError(
-            f"the server's system identifier is {facts.system_identifier}, and not the repository's",
-            "give this cluster a repository of its own",
-        )
-    if facts.tablespaces:
-        raise BackupError(
-            f"the server has the tablespaces {', '.join(facts.tablespaces)}, which this engine does not back up",
-            "move their tables to pg_default, or use the engine pgbackrest",
-        )
+    facts.check(repository.check()["system_identifier"])
     kind = "incremental" if parent else "full"
     started, name = repository.begin(kind)
     with repository.workplace(name) as work:

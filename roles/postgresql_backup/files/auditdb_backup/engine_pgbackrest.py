@@ -162,24 +162,16 @@ class Engine(Base):
 
     def _take(self, parent: Backup | None) -> Backup:
         facts = Server(self._settings).facts()
-        if facts.tablespaces:
-            raise BackupError(
-                f"the server has the tablespaces {', '.join(facts.tablespaces)}, which are not backed up",
-                "move their tables to pg_default",
-            )
-        if facts.system_identifier != self._repository.check()["system_identifier"]:
-            raise BackupError(
-                f"the server's system identifier is {facts.system_identifier}, and not the repository's",
-                "give this cluster a repository of its own",
-            )
+        facts.check(self._repository.check()["system_identifier"])
         before = self._tool.taken()
         if parent and (not before or before[-1].label != parent.id):
             # It always rests on its newest one, also where that was found damaged.
             raise BackupError("the newest backup cannot be rested on", "take a full one: auditdb-backup backup full")
         started = clock.now()
         self._tool.run("backup", f"--type={'incr' if parent else 'full'}")
-        self._note_changing()
-        (taken,) = (each for each in self._tool.taken() if each.label not in {known.label for known in before})
+        there = self._tool.taken()
+        self._note_changing(there)
+        (taken,) = (each for each in there if each.label not in {known.label for known in before})
         return self._note(taken, started, facts)
 
     def _note(self, taken: Taken, started: datetime, facts: Facts) -> Backup:
@@ -218,12 +210,12 @@ class Engine(Base):
             publish(self._repository, made, directory)
         return made
 
-    def _note_changing(self) -> None:
+    def _note_changing(self, taken: Sequence[Taken] | None = None) -> None:
         """Write down what changes, as it is now, and what pgBackRest knows. Only this program has it changed."""
         note = self._repository.root / NOTE
         number = int(json.loads(note.read_bytes())["number"]) if note.exists() else 0
         files = {path.relative_to(self._repository.root).as_posix(): place.digest(path) for path in self._changing()}
-        known = [each.label for each in self._tool.taken()]
+        known = [each.label for each in (self._tool.taken() if taken is None else taken)]
         durable.replace(note, canonical({"backups": known, "files": files, "number": number + 1}) + b"\n")
 
     def _changing(self) -> list[Path]:

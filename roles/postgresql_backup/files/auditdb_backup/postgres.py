@@ -84,6 +84,19 @@ class Facts:
     wal_segment_bytes: int
     tablespaces: list[str]
 
+    def check(self, repository: str) -> None:
+        """Raise BackupError where the server cannot be backed up into the repository of this system identifier."""
+        if self.system_identifier != repository:
+            raise BackupError(
+                f"the server's system identifier is {self.system_identifier}, and not the repository's",
+                "give this cluster a repository of its own",
+            )
+        if self.tablespaces:
+            raise BackupError(
+                f"the server has the tablespaces {', '.join(self.tablespaces)}, which are not backed up",
+                "move their tables to pg_default",
+            )
+
 
 @dataclass(frozen=True)
 class Standby:
