@@ -22,7 +22,7 @@ import yaml
 from psycopg2.errors import DependentObjectsStillExist, InsufficientPrivilege
 
 # The names of the roles are fixed, and all databases of a server share them: one at a time.
-pytestmark = pytest.mark.xdist_group("audit-roles")
+pytestmark = [pytest.mark.xdist_group("audit-roles"), pytest.mark.newest]
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

@@ -11,6 +11,8 @@ import tenacity
 
 from .migrations import columns, directory, ledger
 
+pytestmark = pytest.mark.newest
+
 __all__ = ["directory"]  # a fixture
 
 TWO_INDEXES = """-- migrate: no-transaction

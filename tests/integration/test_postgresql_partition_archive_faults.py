@@ -19,6 +19,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.partition_seal 
 
 from .archives import BOTH, archive, files, numbers, present, refused, session
 
+pytestmark = pytest.mark.newest
+
 __all__ = ["archive", "numbers", "session"]  # fixtures
 
 

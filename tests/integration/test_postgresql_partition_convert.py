@@ -12,6 +12,8 @@ import pytest
 from .conversions import TABLE, convert, portrait, revert
 from .partitions import bounds
 
+pytestmark = pytest.mark.newest
+
 MONTHS = {
     "audit_log_legacy": "FOR VALUES FROM (MINVALUE) TO ('2026-12-01 00:00:00+00')",
     "audit_log_2026_12": "FOR VALUES FROM ('2026-12-01 00:00:00+00') TO ('2027-01-01 00:00:00+00')",

@@ -11,6 +11,8 @@ from .conversions import TABLE, convert, portrait, refuse, revert
 from .partitions import bounds
 from .test_postgresql_partition_convert_faults import killed_at
 
+pytestmark = pytest.mark.newest
+
 LEFT = (
     "SELECT relname FROM pg_class WHERE relname ~ 'aside' UNION ALL SELECT proname FROM pg_proc WHERE proname ~ 'aside'"
 )

@@ -13,6 +13,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 
 from .conversions import TABLE, convert, portrait, refuse, revert
 
+pytestmark = pytest.mark.newest
+
 
 @pytest.fixture
 def log(database):

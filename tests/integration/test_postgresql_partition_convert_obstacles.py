@@ -7,6 +7,8 @@ import pytest
 from .conversions import TABLE, convert, portrait, refuse, revert
 from .partitions import bounds
 
+pytestmark = pytest.mark.newest
+
 
 @pytest.fixture
 def log(database):

@@ -14,6 +14,8 @@ from .conversions import TABLE, convert, portrait, refuse, revert
 from .partitions import bounds
 from .test_postgresql_partition_convert_faults import killed_at, usable
 
+pytestmark = pytest.mark.newest
+
 PARTS = """SELECT relname FROM pg_class WHERE relname LIKE 'audit_log_split%'
     UNION ALL SELECT proname FROM pg_proc WHERE proname LIKE 'audit_log_split%'"""
 MONTHS = [f"audit_log_2026_{month:02d}" for month in range(2, 13)]

@@ -11,6 +11,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 from .conversions import TABLE, convert, portrait, refuse, revert
 from .partitions import NOW, bounds
 
+pytestmark = pytest.mark.newest
+
 ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = ROOT / "playbooks/convert_to_partitioned.yml"
 TOOLS = Path(sys.executable).parent

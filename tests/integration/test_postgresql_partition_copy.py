@@ -13,6 +13,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 
 from .partitions import declare, info
 
+pytestmark = pytest.mark.newest
+
 MIGRATIONS = Path(__file__).parents[2] / "roles/audit_schema/files/migrations"
 NEEDED = (
     "0003_audit_retention_policy", "0006_seed_retention_policies", "0010_partition_history", "0011_partition_seal",

@@ -7,6 +7,8 @@ import pytest
 
 from .partitions import TABLE, bounds, declare, info, names, refuse
 
+pytestmark = pytest.mark.newest
+
 
 @pytest.fixture
 def log(database):

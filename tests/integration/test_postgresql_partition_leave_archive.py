@@ -12,6 +12,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils import partitio
 
 from .partitions import TABLE, declare, refuse
 
+pytestmark = pytest.mark.newest
+
 ROOT = Path(__file__).parents[2]
 MIGRATIONS = ROOT / "roles/audit_schema/files/migrations"
 HOLDS = """

@@ -15,6 +15,8 @@ from ansible_collections.auditdb.postgresql.plugins.modules import postgresql_pa
 
 from .partitions import NOW, TABLE, bounds, declare, names, refuse
 
+pytestmark = pytest.mark.newest
+
 OPTIONS = {
     "table": "log",
     "interval": "month",

@@ -15,6 +15,8 @@ from ansible_collections.auditdb.postgresql.plugins.modules import postgresql_pa
 
 from .partitions import declare
 
+pytestmark = pytest.mark.newest
+
 MIGRATIONS = Path(__file__).parents[2] / "roles/audit_schema/files/migrations"
 TABLES = """
 CREATE SCHEMA audit;

@@ -11,6 +11,8 @@ import pytest
 
 from .partitions import TABLE, bounds, declare, refuse
 
+pytestmark = pytest.mark.newest
+
 NOW = "2026-11-23T04:00:00Z"
 HOLDS = """
 CREATE TABLE holds (id bigint GENERATED ALWAYS AS IDENTITY, table_name text, time_from timestamptz, time_to timestamptz,

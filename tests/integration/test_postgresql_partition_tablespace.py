@@ -13,6 +13,8 @@ from ansible_collections.auditdb.postgresql.plugins.module_utils.connection impo
 
 from .partitions import TABLE, declare, names, refuse
 
+pytestmark = pytest.mark.newest
+
 OLD = {"start": "2026-05-01", "old_after": "60 days"}
 # 60 days before 23 November is 24 September: these have ended by then.
 MOVING = ["log_2026_05", "log_2026_06", "log_2026_07", "log_2026_08"]
