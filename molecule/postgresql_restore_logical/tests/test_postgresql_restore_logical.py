@@ -199,7 +199,9 @@ def test_killed_anywhere_the_next_run_completes(shop, step):
     shop.database.shell(f"install -d -o postgres -m 0700 {SCRATCH}", user="root")
     done = shop.extract(f"--target-time={target['time']}", "--over=shop")
     assert done.code != 0, "it was killed"
-    assert shop.rows() == ROWS // 2 and "shop_restored" not in shop.databases()
+    assert shop.rows() == ROWS // 2
+    # On a busy machine the blow falls after the step: what has its name by then is whole.
+    assert "shop_restored" not in shop.databases() or shop.rows("shop_restored") == ROWS
     shop.good(target=target, over="shop")
     assert shop.rows() == ROWS and len(shop.databases()) == 2
 
