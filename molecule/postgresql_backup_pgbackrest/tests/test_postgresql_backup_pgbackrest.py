@@ -325,6 +325,7 @@ def test_a_repository_is_made_of_it_and_restored_from(database, pair):
     database.shell(f"rm -rf {RESTORED}")
 
 
+@pytest.mark.newest
 def test_restores_are_rehearsed_from_both_places(database, pair, playbook):
     written = "SELECT count(*) > 8 FROM restore_drill.heartbeat"
     database.wait(lambda: database.sql(written) == "t", "heartbeats are not written")

@@ -106,6 +106,7 @@ def test_a_target_that_cannot_be_is_refused_with_the_window_and_nothing_changes(
     assert not cluster.exists(cluster.place)
 
 
+@pytest.mark.newest
 def test_beside_the_cluster_which_runs_on(cluster):
     target, rows = ready(cluster)
     started = cluster.database.sql("SELECT pg_postmaster_start_time()")
