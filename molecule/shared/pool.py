@@ -1,0 +1,85 @@
+"""The pools of scenario pgbouncer, each with the database host behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from throwaway import Host, execute
+
+POOLS = ["pool-bookworm", "pool-trixie"]
+PORT = 6432
+
+
+def wait(until: Callable[[], bool], message: str, seconds: float = 15) -> float:
+    """Wait until something is so; return the seconds that it took."""
+    begun = time.monotonic()
+    while not until():
+        assert time.monotonic() < begun + seconds, message
+        time.sleep(0.1)
+    return time.monotonic() - begun
+
+
+class Pool(Host):
+    """A balancer, and the database host behind it."""
+
+    def __init__(self, name: str, inventory: Path) -> None:
+        super().__init__(name, inventory)
+        self.base = Host(name.replace("pool", "base"), inventory)
+        self.old = name.endswith("bookworm")
+
+    def connect(self, user: str, database: str = "audit_db", **parameters: Any) -> Any:
+        """Log in through the pool, each statement a transaction of its own."""
+        connection = super().connect(user, database, port=PORT, **parameters)
+        connection.autocommit = True
+        return connection
+
+    def ask(self, user: str, statement: str, **parameters: Any) -> str:
+        connection = self.connect(user, **parameters)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                return str(cursor.fetchone()[0])
+        finally:
+            connection.close()
+
+    def works(self) -> bool:
+        try:
+            return self.ask("audit_reader", "SELECT 1") == "1"
+        except Exception:
+            return False
+
+    def console(self, *arguments: str, user: str = "root") -> tuple[int, str]:
+        code, output = execute(self.container, ["auditdb-pgbouncer", *arguments], user)
+        return code, output.decode()
+
+    def show(self, what: str) -> list[dict[str, str]]:
+        code, output = self.console("show", what)
+        assert code == 0, output
+        header, *rows = [line.split("\t") for line in output.splitlines()]
+        return [dict(zip(header, row, strict=True)) for row in rows]
+
+    @property
+    def config(self) -> dict[str, str]:
+        return {row["key"]: row["value"] for row in self.show("config")}
+
+    @property
+    def pid(self) -> str:
+        return self.run("systemctl", "show", "-p", "MainPID", "--value", "pgbouncer").strip()
+
+    @property
+    def limit(self) -> str:
+        return f"{self.name},{self.base.name}"
+
+
+@pytest.fixture(scope="session")
+def pools(scenario: Path) -> dict[str, Pool]:
+    return {name: Pool(name, scenario / "inventory") for name in POOLS}
+
+
+@pytest.fixture(params=POOLS)
+def pool(request, pools) -> Pool:
+    return pools[request.param]
