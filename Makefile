@@ -23,7 +23,8 @@ export ANSIBLE_COLLECTIONS_SCAN_SYS_PATH := false
 export STATEMENT := $(value SQL)
 
 # Scenarios of test-long: what is theirs alone is little. Without Mitogen runs ssh, too, and pgBackRest and backup hosts have scenarios each.
-LONG := plain postgresql_backup_pgbackrest_host
+# The pool's works on four hosts, and no other role rests on it.
+LONG := pgbouncer plain postgresql_backup_pgbackrest_host
 SCENARIOS := $(filter-out $(LONG),$(sort $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 PACKAGE := ansible_collections.auditdb.postgresql
 PLAY = ansible-playbook -i $(INVENTORY)
@@ -90,6 +91,7 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	$(call step,Restore drills: all of it,AUDITDB_LONG=1 molecule test -s restore_drill)
 	$(call step,Backups by pgBackRest on a backup host,AUDITDB_LONG=1 molecule test -s postgresql_backup_pgbackrest_host)
 	$(call step,Backups on a backup host: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup_host)
+	$(call step,A pool before the database,AUDITDB_LONG=1 molecule test -s pgbouncer)
 	$(call step,The site without Mitogen,molecule test -s plain)
 
 .PHONY: lint

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from throwaway import Host, execute
 
 POOLS = ["pool-bookworm", "pool-trixie"]
@@ -45,6 +46,23 @@ class Pool(Host):
                 return str(cursor.fetchone()[0])
         finally:
             connection.close()
+
+    def from_base(self, user: str, script: str) -> tuple[int, str]:
+        """Run a script on the database host, whose programs of PostgreSQL reach the pool as a role."""
+        secrets = yaml.safe_load((self.inventory / "group_vars/all/secrets.yml").read_text())
+        code, output = execute(
+            self.base.container,
+            ["bash", "-c", script],
+            "postgres",
+            PGHOST=f"auditdb-{self.name}",
+            PGPORT=str(PORT),
+            PGDATABASE="audit_db",
+            PGUSER=user,
+            PGPASSWORD=secrets["audit_passwords"][user],
+            PGSSLMODE="verify-full",
+            PGSSLROOTCERT="/etc/postgresql/tls/ca.crt",
+        )
+        return code, output.decode()
 
     def works(self) -> bool:
         try:

@@ -35,9 +35,9 @@ def test_a_component_logs_in_by_scram_with_tls_on_both_sides(pool):
         ({"sslmode": "disable"}, "SSL required|TLS"),
         ({"host": "another-name"}, "does not match host name"),
         ({"user": "nobody_at_all", "password": "x"}, "SASL authentication failed|no such user"),
-        ({"dbname": "pgbouncer"}, "login rejected|no authentication|HBA|rejected"),
-        ({"dbname": "auditdb_auth"}, "login rejected|no such database|rejected|does not exist"),
-        ({"dbname": "postgres"}, "no such database|does not exist|rejected"),
+        ({"dbname": "pgbouncer"}, "not allowed|timeout expired"),
+        ({"dbname": "auditdb_auth"}, "rejected|SASL authentication failed"),
+        ({"dbname": "postgres"}, "no such database|SASL authentication failed"),
         ({"ssl_max_protocol_version": "TLSv1.1", "ssl_min_protocol_version": "TLSv1"}, "protocol"),
     ],
 )  # fmt: skip
@@ -83,6 +83,14 @@ def test_superusers_and_replication_do_not_get_through(roles):
         with pytest.raises(psycopg2.OperationalError, match="SASL authentication failed|no such user|password auth"):
             pool.connect(name, password=PASSWORD)
     pool.base.connect("pool_boss", password=PASSWORD).close()  # the server would let it in: the pool refuses
+
+
+def test_a_new_password_counts_at_once(roles):
+    assert roles.ask("pool_guest", "SELECT 1", password=PASSWORD) == "1"
+    roles.base.sql("ALTER ROLE pool_guest PASSWORD 'another-one'")
+    with pytest.raises(psycopg2.OperationalError, match="SASL authentication failed"):
+        roles.connect("pool_guest", password=PASSWORD)
+    assert roles.ask("pool_guest", "SELECT 1", password="another-one") == "1"
 
 
 def test_nobody_else_may_ask_for_verifiers(pool):
@@ -179,7 +187,9 @@ def test_passwords_are_nowhere(pools, playbook, scenario):
     try:
         kept.write_text(f"{canary}\n")
         for arguments, strategy in ((["--check"], {}), ([], {"ANSIBLE_STRATEGY": "linear"}), ([], {})):
-            run = playbook("auditdb.postgresql.pgbouncer", "-vvv", "--diff", "--limit", pool.limit, *arguments, **strategy)
+            run = playbook(
+                "auditdb.postgresql.pgbouncer", "-vvv", "--diff", "--limit", pool.limit, *arguments, **strategy
+            )
             outputs.append(run.output)
             if not arguments:
                 assert run.code == 0, run.output
@@ -190,7 +200,9 @@ def test_passwords_are_nowhere(pools, playbook, scenario):
         outputs.append(pool.base.sql("SELECT query FROM pg_stat_statements", "audit_db"))
         verifier = pool.base.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'audit_reader'")
         assert [text for text in outputs if canary in text or verifier in text] == []
-        assert pool.run("grep", "-rl", canary, "/etc", "/run", "/var/log", "/root").split() == ["/etc/pgbouncer/userlist.txt"]
+        assert pool.run("grep", "-rl", canary, "/etc", "/run", "/var/log", "/root").split() == [
+            "/etc/pgbouncer/userlist.txt"
+        ]
     finally:
         kept.write_text(old)
         assert playbook("auditdb.postgresql.pgbouncer", "--limit", pool.limit).code == 0

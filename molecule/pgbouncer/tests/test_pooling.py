@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
 import pytest
-from pool import PORT, wait
-from throwaway import execute
+from pool import wait
 
 INSERT = (
     "INSERT INTO audit.audit_log (timestamp, action, status, outcome_description) VALUES (now(), 'pool', 'success', %s)"
@@ -52,7 +51,9 @@ def test_a_hundred_clients_share_twenty_connections(pool):
                     found.add(cursor.fetchone()[0])
                 barrier.wait(30)
                 most.append(int(pool.base.sql(BACKENDS)) if _number == 0 else 0)
-                clients.append(len([c for c in pool.show("clients") if c["user"] == "audit_reader"]) if _number == 0 else 0)
+                clients.append(
+                    len([c for c in pool.show("clients") if c["user"] == "audit_reader"]) if _number == 0 else 0
+                )
                 barrier.wait(30)
                 return found
         finally:
@@ -90,8 +91,8 @@ def test_who_waits_too_long_gets_an_error(pool):
         held.append(connection)
     begun = time.monotonic()
     try:
-        with pytest.raises(psycopg2.OperationalError, match="query_wait_timeout"):
-            pool.ask("audit_reader", "SELECT 1", connect_timeout=30)
+        code, output = pool.from_base("audit_reader", "psql -XAtc 'SELECT 1'")
+        assert code == 2 and "FATAL:  query_wait_timeout" in output
         assert 9 <= time.monotonic() - begun <= 13
         assert pool.ask("audit_writer", "SELECT 1") == "1", "and another user has a pool of its own"
     finally:
@@ -101,19 +102,12 @@ def test_who_waits_too_long_gets_an_error(pool):
 
 
 def test_prepared_statements_where_the_version_has_them(pool):
-    secrets = (pool.inventory / "group_vars/all/secrets.yml").read_text()
-    password = secrets.split("audit_reader: ")[1].split()[0]
     script = "\\set n random(1, 9)\nSELECT :n + pg_backend_pid();\n"
-    code, output = execute(
-        pool.base.container,
-        ["bash", "-c", f"printf '%s' '{script}' > /tmp/bench.sql; "
-         "pgbench=$(ls /usr/lib/postgresql/*/bin/pgbench); "
-         "$pgbench -n -M prepared -c 30 -j 2 -t 20 -f /tmp/bench.sql"],
-        "postgres",
-        PGHOST=f"auditdb-{pool.name}", PGPORT=str(PORT), PGDATABASE="audit_db", PGUSER="audit_reader", PGPASSWORD=password,
-        PGSSLMODE="verify-full", PGSSLROOTCERT="/etc/postgresql/tls/ca.crt",
-    )  # fmt: skip
-    text = output.decode()
+    code, text = pool.from_base(
+        "audit_reader",
+        f"printf '%s' '{script}' > /tmp/bench.sql; $(ls /usr/lib/postgresql/*/bin/pgbench) "
+        "-n -M prepared -c 30 -j 2 -t 20 -f /tmp/bench.sql",
+    )
     if pool.old:
         assert "prepared statement" in text and code != 0, text
     else:
@@ -132,7 +126,7 @@ def test_the_database_is_back_for_clients_within_five_seconds(pool):
     connection = pool.connect("audit_reader")
     connection.cursor().execute("SELECT 1")
     for mode in ("fast", "immediate"):
-        version = pool.base.run("ls", "/etc/postgresql").strip()
+        version = pool.base.run("pg_lsclusters", "-h").split()[0]
         pool.base.run("pg_ctlcluster", version, "main", "stop", "-m", mode)
         assert not pool.works()
         pool.base.run("systemctl", "restart", f"postgresql@{version}-main")
@@ -220,6 +214,4 @@ def test_pause_and_resume_as_entry_points(pools, playbook, tmp_path):
         )
         run = playbook(play, "--limit", pool.name)
         assert run.code == 0 and run.changed == 1, run.output
-        (row,) = [row for row in pool.show("databases") if row["name"] == "audit_db"]
-        assert row["paused"] == ("1" if entry == "pause" else "0")
-    assert pool.works()
+        assert pool.works() == (entry == "resume")

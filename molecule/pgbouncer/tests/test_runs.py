@@ -25,11 +25,19 @@ def test_a_reload_keeps_clients_and_a_restart_is_named(newest, playbook):
     connection = pool.connect("audit_reader")
     connection.autocommit = False
     connection.cursor().execute("SELECT 1")
-    values = {"pgbouncer_pool_size": 15, "pgbouncer_max_client_conn": 900, "pgbouncer_settings": {"server_lifetime": 700}}
+    values = {
+        "pgbouncer_pool_size": 15,
+        "pgbouncer_max_client_conn": 900,
+        "pgbouncer_settings": {"server_lifetime": 700},
+    }
     run = playbook(PLAYBOOK, "--limit", pool.limit, "-e", json.dumps(values))
     assert run.code == 0, run.output
     config = pool.config
-    assert [config[name] for name in ("default_pool_size", "max_client_conn", "server_lifetime")] == ["15", "900", "700"]
+    assert [config[name] for name in ("default_pool_size", "max_client_conn", "server_lifetime")] == [
+        "15",
+        "900",
+        "700",
+    ]
     assert pool.pid == before
     with connection.cursor() as cursor:
         cursor.execute("SELECT 2")

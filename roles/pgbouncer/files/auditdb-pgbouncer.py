@@ -38,7 +38,9 @@ def console() -> Any:
     if not sockets:
         raise Refused(f"PgBouncer has no socket in {RUN}: systemctl status pgbouncer")
     port = sockets[0].name.rsplit(".", 1)[1]
-    connection = psycopg2.connect(host=str(RUN), port=port, user=getpass.getuser(), dbname="pgbouncer", connect_timeout=5)
+    connection = psycopg2.connect(
+        host=str(RUN), port=port, user=getpass.getuser(), dbname="pgbouncer", connect_timeout=5
+    )
     connection.autocommit = True
     return connection
 
@@ -177,10 +179,14 @@ def arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     held = commands.add_parser("pause", help="let running transactions end, and hold all clients")
     held.add_argument("--timeout", type=float, default=3, help="seconds that they have to end")
-    held.add_argument("--resume-after", type=float, default=20, help="seconds after which the clients go on by themselves")
+    held.add_argument(
+        "--resume-after", type=float, default=20, help="seconds after which the clients go on by themselves"
+    )
     commands.add_parser("resume", help="let the clients go on")
     commands.add_parser("reload", help="read the files again; all connections stay")
-    shown = commands.add_parser("show", help="print what the console's SHOW prints: pools, clients, servers, stats, config ...")
+    shown = commands.add_parser(
+        "show", help="print what the console's SHOW prints: pools, clients, servers, stats, config ..."
+    )
     shown.add_argument("what", nargs="+")
     commands.add_parser("pending", help="print, as JSON, what waits for a restart or has not been read")
     tried = commands.add_parser("try", help="try a configuration without using it")
