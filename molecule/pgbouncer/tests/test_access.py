@@ -49,7 +49,7 @@ def test_others_are_refused(pool, change, message):
 def test_the_pools_own_account_is_refused(pool, scenario):
     password = (scenario / "inventory/.state/pgbouncer/auditdb_pgbouncer.password").read_text().strip()
     assert pool.base.sql("SELECT rolcanlogin AND NOT rolsuper FROM pg_roles WHERE rolname = 'auditdb_pgbouncer'") == "t"
-    with pytest.raises(psycopg2.OperationalError, match="rejected|no authentication|HBA"):
+    with pytest.raises(psycopg2.OperationalError, match="rejected"):
         pool.connect("auditdb_pgbouncer", password=password)
 
 
@@ -80,7 +80,7 @@ def test_superusers_and_replication_do_not_get_through(roles):
     pool = roles
     assert pool.ask("pool_guest", "SELECT current_user", password=PASSWORD) == "pool_guest"
     for name in ("pool_boss", "pool_copier", "pool_deputy", "pool_former", "pool_group", "postgres"):
-        with pytest.raises(psycopg2.OperationalError, match="SASL authentication failed|no such user|password auth"):
+        with pytest.raises(psycopg2.OperationalError, match="SASL authentication failed"):
             pool.connect(name, password=PASSWORD)
     pool.base.connect("pool_boss", password=PASSWORD).close()  # the server would let it in: the pool refuses
 

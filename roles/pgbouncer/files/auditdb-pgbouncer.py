@@ -28,7 +28,7 @@ TIMER = "auditdb-pgbouncer-resume"
 USER = "postgres"
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What was asked for cannot be done; the message says why."""
 
 
@@ -36,7 +36,7 @@ def console() -> Any:
     """Log in over the local socket, as the account of the operating system that this is."""
     sockets = [path for path in RUN.glob(".s.PGSQL.*") if not path.name.endswith(".lock")]
     if not sockets:
-        raise Refused(f"PgBouncer has no socket in {RUN}: systemctl status pgbouncer")
+        raise RefusedError(f"PgBouncer has no socket in {RUN}: systemctl status pgbouncer")
     port = sockets[0].name.rsplit(".", 1)[1]
     connection = psycopg2.connect(
         host=str(RUN), port=port, user=getpass.getuser(), dbname="pgbouncer", connect_timeout=5
@@ -58,11 +58,13 @@ def ask(command: str) -> tuple[list[str], list[tuple[Any, ...]]]:
 
 
 def disarm() -> None:
+    """Take away the timer that would resume."""
     if os.geteuid() == 0:
         subprocess.run(["systemctl", "stop", f"{TIMER}.timer"], stderr=subprocess.DEVNULL, check=False)
 
 
 def resume() -> str:
+    """Let the clients go on, where they were held."""
     try:
         ask("RESUME")
         said = "resumed"
@@ -77,7 +79,7 @@ def resume() -> str:
 def pause(timeout: float, resume_after: float) -> str:
     """Hold the clients once their transactions have ended; whatever happens to who asked, they go on after a time."""
     if os.geteuid() != 0:
-        raise Refused("only root can pause: what lets the clients go on by itself is a timer of systemd's")
+        raise RefusedError("only root can pause: what lets the clients go on by itself is a timer of systemd's")
     disarm()
     subprocess.run(
         ["systemd-run", "--quiet", "--collect", f"--unit={TIMER}", f"--on-active={resume_after}s",
@@ -90,7 +92,7 @@ def pause(timeout: float, resume_after: float) -> str:
     def run() -> None:
         try:
             ask("PAUSE")
-        except (psycopg2.Error, Refused) as error:
+        except (psycopg2.Error, RefusedError) as error:
             failed.append(error)
 
     # PAUSE answers when the last transaction has ended, and would wait for ever.
@@ -99,7 +101,7 @@ def pause(timeout: float, resume_after: float) -> str:
     thread.join(timeout)
     if thread.is_alive():
         resume()
-        raise Refused(f"transactions still ran after {timeout:g} s; the clients go on. SHOW SERVERS names them")
+        raise RefusedError(f"transactions still ran after {timeout:g} s; the clients go on. SHOW SERVERS names them")
     if failed:
         disarm()
         raise failed[0]
@@ -107,6 +109,7 @@ def pause(timeout: float, resume_after: float) -> str:
 
 
 def read(path: Path) -> configparser.ConfigParser:
+    """Read a configuration as PgBouncer writes it."""
     parser = configparser.ConfigParser(delimiters=("=",), comment_prefixes=(";", "#"), interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(path)
@@ -126,9 +129,9 @@ def pending() -> dict[str, list[str]]:
     """Return which settings wait for a restart, and what has not been read."""
     try:
         columns, rows = ask("SHOW CONFIG")
-    except (psycopg2.OperationalError, Refused):
+    except (psycopg2.OperationalError, RefusedError):
         return {"restart": [f"it does not answer in {RUN}"], "reload": []}
-    runs = {row[0]: dict(zip(columns, row)) for row in rows}
+    runs = {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
     settings = read(ETC / "pgbouncer.ini")["pgbouncer"]
     other = {name for name, value in settings.items() if name in runs and plain(runs[name]["value"]) != plain(value)}
     fixed = sorted(name for name in other if runs[name]["changeable"] != "yes")
@@ -160,21 +163,23 @@ def attempt(path: Path) -> None:
             deadline = time.monotonic() + 10
             while not (own / ".s.PGSQL.6432").exists():
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise Refused(f"PgBouncer refuses the file:\n{(own / 'log').read_text()}")
+                    raise RefusedError(f"PgBouncer refuses the file:\n{(own / 'log').read_text()}")
                 time.sleep(0.05)
         finally:
             process.terminate()
             process.wait(10)
         said = (own / "log").read_text()
         if " ERROR " in said or " FATAL " in said:
-            raise Refused(f"PgBouncer refuses the file:\n{said}")
+            raise RefusedError(f"PgBouncer refuses the file:\n{said}")
 
 
 def table(columns: list[str], rows: list[tuple[Any, ...]]) -> str:
+    """Return rows as lines, tab-separated, below their names."""
     return "\n".join("\t".join("" if value is None else str(value) for value in row) for row in [tuple(columns), *rows])
 
 
 def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(prog="auditdb-pgbouncer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     held = commands.add_parser("pause", help="let running transactions end, and hold all clients")
@@ -195,6 +200,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Do what was asked for."""
     given = arguments()
     if given.command == "pause":
         print(pause(given.timeout, given.resume_after))
@@ -214,5 +220,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (Refused, psycopg2.Error, subprocess.CalledProcessError) as failure:
+    except (RefusedError, psycopg2.Error, subprocess.CalledProcessError) as failure:
         sys.exit(f"auditdb-pgbouncer: {str(failure).strip()}")
