@@ -20,6 +20,11 @@ def test_a_second_run_changes_nothing(playbook):
     assert run.changed == 0
 
 
+def test_health_is_green_beside_the_pool(playbook):
+    run = playbook("auditdb.postgresql.health")
+    assert run.code == 0, run.output
+
+
 def test_a_reload_keeps_clients_and_a_restart_is_named(newest, playbook):
     pool, before = newest, newest.pid
     connection = pool.connect("audit_reader")
