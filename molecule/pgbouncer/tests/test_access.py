@@ -73,6 +73,8 @@ def roles(pool):
     pool.base.sql("GRANT CONNECT ON DATABASE audit_db TO pool_guest")
     yield pool
     pool.base.sql("REVOKE CONNECT ON DATABASE audit_db FROM pool_guest")
+    # What the pool keeps open is the dropped role's, and no role's of that name to come.
+    pool.base.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pool_guest'")
     for name in reversed(made):
         pool.base.sql(f"DROP ROLE {name}")
 
