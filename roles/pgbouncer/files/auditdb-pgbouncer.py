@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The console of this host's PgBouncer: hold the clients, let them go on, look, and see what it has not read."""
 
