@@ -19,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINER = "auditdb-newcomer"
+STANDBY = "auditdb-newcomer-standby"
 KEEPER = "auditdb-newcomer-backup"
 BYSTANDER = "auditdb-bystander"
 FORGET = ("ANSIBLE_", "MAKE", "MFLAGS", "MOLECULE_", "PYTEST_", "VIRTUAL_ENV", "SQL", "INVENTORY", "MITOGEN")
@@ -80,7 +81,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     for shipped, own in (("single", "newcomer"), ("cluster", "newcomers")):
         shutil.copytree(path / "inventories" / shipped, path / "inventories" / own)
         for file in (path / "inventories" / own).rglob("*.yml"):
-            file.write_text(file.read_text().replace("db1", "newcomer").replace("backup1", "newcomer-backup"))
+            text = file.read_text().replace("db1", "newcomer").replace("db2", "newcomer-standby")
+            file.write_text(text.replace("backup1", "newcomer-backup"))
     clone = Clone(path)
     yield clone
     clone.make("down", inventory="newcomers")
@@ -176,7 +178,13 @@ def test_an_interrupted_run_is_finished_by_the_next(clone, bystander, inventory,
     assert set(changes(again.stdout)) == {0}
 
 
-def test_the_second_host_keeps_the_backups(clone):
+def test_the_second_host_streams(clone):
+    query = "SQL=select application_name, state from pg_stat_replication where usename = 'auditdb_standby'"
+    done = clone.make("query", query, inventory="newcomers")
+    assert done.stdout == "newcomer_standby\tstreaming\n"
+
+
+def test_the_third_host_keeps_the_backups(clone):
     done = clone.run("docker", "exec", "-u", "postgres", CONTAINER, "auditdb-backup", "list")
     assert done.returncode == 0 and "-full" in done.stdout, done.stdout
     kept = clone.run("docker", "exec", KEEPER, "ls", "/var/lib/auditdb-backup/newcomer-main/backups")
@@ -187,6 +195,6 @@ def test_make_down_removes_the_hosts_and_nothing_else(clone, bystander):
     engine = docker.from_env()
     assert clone.make("down", inventory="newcomers").returncode == 0
     left = {container.name for container in engine.containers.list(all=True)}
-    assert not {CONTAINER, KEEPER} & left
+    assert not {CONTAINER, STANDBY, KEEPER} & left
     assert bystander in left
     assert engine.networks.list(names=["auditdb"])
