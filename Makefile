@@ -84,6 +84,7 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	$(call step,Long proofs,pytest -q -n 2 --dist loadgroup tests/long)
 	$(call step,Modules against PostgreSQL 15: what is the same on 17,AUDITDB_LONG=1 pytest -q -n 2 --dist loadgroup -m newest -k pg15 tests/integration)
 	$(call step,Health: each break alone,AUDITDB_LONG=1 molecule test -s audit_health)
+	$(call step,Standbys: all of it,AUDITDB_LONG=1 molecule test -s postgresql_standby)
 	$(call step,Backups: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup)
 	$(call step,Backups by pgBackRest: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup_pgbackrest)
 	$(call step,Restores: all of it,AUDITDB_LONG=1 molecule test -s postgresql_restore)
