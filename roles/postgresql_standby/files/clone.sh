@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # Clones a primary: pg_basebackup into $BESIDE/data, checked against its manifest. What is complete is kept; what is not, made anew.
 # BIN, BESIDE, CONNINFO, SLOT, RATE, IDENTIFIER, BYTES and MADE come by the environment.
 set -euo pipefail
