@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Compare the settings that the members of a Patroni cluster share with the declared ones."""
+"""What a Patroni cluster says of itself: its shared settings beside the declared ones, and how it is, for the health report."""
 
 from __future__ import annotations
 
@@ -41,9 +41,107 @@ def dcs_change(live: Mapping[str, Any], wanted: Mapping[str, Any], keep: Sequenc
     return {"patch": _differ(known, wanted, "", lines), "lines": lines}
 
 
+Member = Mapping[str, Any]
+
+
+def _leads(found: Mapping[str, Member]) -> list[str]:
+    """Return the members that lead, as they say of themselves."""
+    return [name for name, each in found.items() if each["patroni"].get("role") in ("primary", "master")]
+
+
+def _leader_findings(found: Mapping[str, Member]) -> list[str]:
+    """Return why not exactly one server takes writes: a server that has left Patroni may, too."""
+    leading = _leads(found)
+    findings = [] if leading else ["nobody leads"]
+    if len(leading) > 1:
+        findings.append(f"{' and '.join(leading)} lead")
+    rogue = [name for name, each in found.items() if each["server"].get("standby") is False and name not in leading]
+    return findings + [f"{name} takes writes, and does not lead" for name in rogue]
+
+
+def _streaming_findings(found: Mapping[str, Member], members: Sequence[str]) -> list[str]:
+    """Return what keeps a declared member from streaming from the leader, and members that are not declared."""
+    leading = _leads(found)
+    leader = found[leading[0]]["server"] if leading else {}
+    findings = []
+    for name in members:
+        each = found.get(name)
+        if each is None:
+            findings.append(f"{name} cannot be reached")
+        elif not each["server"]:
+            findings.append(f"{name}: the server does not answer")
+        elif not each["patroni"]:
+            findings.append(f"{name}: Patroni does not answer")
+        elif name not in leading:
+            timeline = each["server"]["timeline"]
+            if timeline is None or name not in leader.get("streaming", []):
+                findings.append(f"{name} does not stream from {leading[0] if leading else 'a leader'}")
+            elif timeline != leader["timeline"]:
+                findings.append(f"{name} is on timeline {timeline}, and {leading[0]} on {leader['timeline']}")
+    known = {row["name"] for each in found.values() for row in each["cluster"].get("members", [])}
+    return findings + [f"{name} is a member, and not declared" for name in sorted(known - {*members})]
+
+
+def _waiting_findings(found: Mapping[str, Member]) -> list[str]:
+    findings = []
+    for name, each in found.items():
+        settings = {*each["server"].get("waiting", []), *(each["patroni"].get("pending_restart_reason") or {})}
+        if settings or each["patroni"].get("pending_restart"):
+            findings.append(f"{name}: {', '.join(sorted(settings)) or 'what the members share'}")
+    return findings
+
+
+def _etcd_findings(found: Mapping[str, Member]) -> list[str]:
+    """Return the members of etcd that are not healthy, with who says so."""
+    complaints: dict[str, list[str]] = {}
+    for name, each in found.items():
+        for address, healthy in each["etcd"].items():
+            if not healthy:
+                complaints.setdefault(address, []).append(name)
+    return [f"{address} does not say that it is healthy to {', '.join(names)}" for address, names in complaints.items()]
+
+
+def cluster_rows(found: Mapping[str, Member], members: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of the health report that are about the cluster, from what its members said, by name."""
+
+    def row(name: str, findings: list[str], remedy: str, status: str | None = None) -> dict[str, Any]:
+        shown = status or ("failed" if findings else "ok")
+        return {"group": "cluster", "name": name, "status": shown, "findings": findings, "remedy": remedy}
+
+    paused = [name for name, each in found.items() if each["cluster"].get("pause") or each["patroni"].get("pause")]
+    return [
+        row(
+            "one member leads, and no other server takes writes",
+            _leader_findings(found),
+            "stop the server that does not lead, and compare its rows before Patroni rewinds it; patronictl list says who leads",
+        ),
+        row(
+            "each declared member streams from the leader, on its timeline",
+            _streaming_findings(found, members),
+            "run playbooks/site.yml; patronictl list, and reinit for one that cannot follow",
+        ),
+        row(
+            "no member waits for a restart to put a setting in force",
+            _waiting_findings(found),
+            "run playbooks/site.yml, which restarts the standbys first",
+        ),
+        row(
+            "a failure of the leader is answered; a pause is said",
+            [f"the cluster is paused, as {', '.join(paused)} see it: nobody takes a leader's place"] if paused else [],
+            "patronictl resume",
+            "ok",
+        ),
+        row(
+            "etcd has its quorum, and all of its members",
+            _etcd_findings(found),
+            "run playbooks/etcd.yml; journalctl -u etcd on that host",
+        ),
+    ]
+
+
 class FilterModule:
-    """The filter of role patroni."""
+    """The filters of role patroni."""
 
     def filters(self) -> dict[str, Any]:
-        """Return the filter by name."""
-        return {"dcs_change": dcs_change}
+        """Return the filters by name."""
+        return {"cluster_rows": cluster_rows, "dcs_change": dcs_change}
