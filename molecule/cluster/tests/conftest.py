@@ -43,7 +43,7 @@ def first(hosts: dict[str, Host], playbook, figure) -> First | None:
         return None
     checked = playbook("auditdb.postgresql.site", "--check")
     begun = time.monotonic()
-    made = playbook()
+    made = playbook(ANSIBLE_CALLBACK_RESULT_FORMAT="yaml", ANSIBLE_FORCE_COLOR="0", ANSIBLE_NOCOLOR="1")
     figure("bare hosts to healthy", time.monotonic() - begun)
     return First(checked, made)
 
