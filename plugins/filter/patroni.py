@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a Patroni cluster says of itself: its shared settings beside the declared ones, and how it is, for the health report."""
+"""A Patroni cluster: its shared settings beside the declared ones, and its lines of the health report."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def cluster_rows(found: Mapping[str, Member], members: Sequence[str]) -> list[di
         row(
             "one member leads, and no other server takes writes",
             _leader_findings(found),
-            "stop the server that does not lead, and compare its rows before Patroni rewinds it; patronictl list says who leads",
+            "stop who does not lead (patronictl list says who does); what it took is lost when it is rewound",
         ),
         row(
             "each declared member streams from the leader, on its timeline",

@@ -105,6 +105,11 @@ def test_what_holds_may_have_something_to_say():
     assert "- by the way" in table and "remedy" not in table
 
 
+def test_lines_of_others_are_lines_of_the_report():
+    line = {"group": "cluster", "name": "l", "status": "failed", "findings": ["x"], "remedy": "r"}
+    assert failed({"more": [line]}) == ["l"]
+
+
 def test_a_note_is_told_once():
     note = {"what": "w", "reason": "why", "remedy": "r"}
     roles = {"changed": False, "queries": [], "skipped_rights": [note]}

@@ -1,0 +1,90 @@
+"""The lines of the health report about a cluster: whoever does not answer is a finding, never silence."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from ansible_collections.auditdb.postgresql.plugins.filter.patroni import FilterModule
+
+cluster_rows = FilterModule().filters()["cluster_rows"]
+MEMBERS = ["db1", "db2", "db3"]
+LEADS, STREAMS, WAITS, PAUSED, ETCD = range(5)
+
+
+def member(*, leads: bool) -> dict:
+    return {
+        "patroni": {"role": "primary" if leads else "replica", "state": "running"},
+        "cluster": {"members": [{"name": name} for name in MEMBERS]},
+        "server": {
+            "standby": not leads,
+            "timeline": 4,
+            "streaming": ["db2", "db3"] if leads else [],
+            "waiting": [],
+        },
+        "etcd": {"db1:2379": True, "db2:2379": True, "db3:2379": True},
+    }
+
+
+@pytest.fixture
+def found():
+    return {name: member(leads=name == "db1") for name in MEMBERS}
+
+
+def findings(found, line):
+    return cluster_rows(found, MEMBERS)[line]["findings"]
+
+
+def test_all_is_well(found):
+    rows = cluster_rows(found, MEMBERS)
+    assert [row["status"] for row in rows] == ["ok"] * 5
+    assert [row["findings"] for row in rows] == [[]] * 5
+    old = copy.deepcopy(found)
+    old["db1"]["patroni"]["role"] = "master"  # Patroni 3
+    assert [row["findings"] for row in cluster_rows(old, MEMBERS)] == [[]] * 5
+
+
+def test_who_leads(found):
+    found["db3"]["server"]["standby"] = False
+    assert findings(found, LEADS) == ["db3 takes writes, and does not lead"]
+    found["db3"]["patroni"]["role"] = "primary"
+    assert findings(found, LEADS) == ["db1 and db3 lead"]
+    found["db1"]["patroni"] = found["db3"]["patroni"] = {}
+    assert findings(found, LEADS)[0] == "nobody leads"
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (lambda found: found.pop("db2"), "db2 cannot be reached"),
+        (lambda found: found["db2"].update(server={}), "db2: the server does not answer"),
+        (lambda found: found["db2"].update(patroni={}), "db2: Patroni does not answer"),
+        (lambda found: found["db2"]["server"].update(timeline=None), "db2 does not stream from db1"),
+        (lambda found: found["db1"]["server"].update(streaming=["db3"]), "db2 does not stream from db1"),
+        (lambda found: found["db2"]["server"].update(timeline=3), "db2 is on timeline 3, and db1 on 4"),
+        (lambda found: found["db3"]["cluster"]["members"].append({"name": "db4"}), "db4 is a member, and not declared"),
+    ],
+)
+def test_who_does_not_stream(found, change, finding):
+    change(found)
+    assert findings(found, STREAMS) == [finding]
+    assert cluster_rows(found, MEMBERS)[STREAMS]["status"] == "failed"
+
+
+def test_what_waits_for_a_restart(found):
+    found["db1"]["server"]["waiting"] = ["shared_buffers"]
+    found["db2"]["patroni"].update(pending_restart=True, pending_restart_reason={"max_connections": {}})
+    found["db3"]["patroni"].update(pending_restart=True)
+    assert findings(found, WAITS) == ["db1: shared_buffers", "db2: max_connections", "db3: what the members share"]
+
+
+def test_a_pause_is_said_and_no_failure(found):
+    found["db2"]["cluster"]["pause"] = True
+    row = cluster_rows(found, MEMBERS)[PAUSED]
+    assert row["status"] == "ok" and "as db2 see it" in row["findings"][0]
+
+
+def test_etcd(found):
+    found["db1"]["etcd"]["db3:2379"] = found["db2"]["etcd"]["db3:2379"] = False
+    assert findings(found, ETCD) == ["db3:2379 does not say that it is healthy to db1, db2"]
+    assert cluster_rows(found, MEMBERS)[ETCD]["status"] == "failed"
