@@ -166,7 +166,7 @@ def test_where_nobody_leads_it_is_waited_for_and_then_refused(cluster, playbook)
         # In a pause, nobody takes the place of a leader whose Patroni is gone.
         leader.run("systemctl", "stop", UNIT)
         cluster.wait(lambda: b'"cluster_unlocked": true' in cluster.rest(witness, "/patroni").data, "somebody leads")
-        for name in ("migrate", "maintenance", "health"):
+        for name in ("maintenance", "health"):
             run = playbook(f"auditdb.postgresql.{name}", "-e", "patroni_election_timeout=1")
             assert run.code != 0 and run.changed == 0
             assert f"None of {', '.join(cluster.hosts)} leads" in run.text and "Remedy:" in run.text
