@@ -76,11 +76,12 @@ def switch(cluster) -> tuple[Host, Host]:
 
 @contextmanager
 def replay_held(standby: Host) -> Iterator[None]:
-    standby.sql("SELECT pg_wal_replay_pause()")
+    """Stop the process that replays: Patroni resumes a replay that is paused."""
+    standby.run("pkill", "-STOP", "-f", "postgres.*: [s]tartup recovering")
     try:
         yield
     finally:
-        standby.sql("SELECT pg_wal_replay_resume()")
+        standby.run("pkill", "-CONT", "-f", "postgres.*: [s]tartup recovering")
 
 
 def test_writes_reach_who_leads_and_reads_the_other(cluster, balancer):
