@@ -60,7 +60,8 @@ def test_nobody_gets_in_without_a_certificate_of_its_authority(members, port):
         make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=member -days 2"
         first.run("sh", "-c", f"{make} -keyout /tmp/own.key -out /tmp/own.crt 2> /dev/null")
         code, said = curl(first, f"https://auditdb-etcd2:{port}/health", options)
-        assert code != 0 and "alert" in said, said
+        # The handshake fails, or, where the client has sent its half already, the connection ends; curl's numbers for it.
+        assert code in (35, 55, 56), (code, said)
     code, said = curl(first, f"http://auditdb-etcd2:{port}/health", "")
     assert code != 0 or "HTTPS server" in said
 
