@@ -41,6 +41,11 @@ def wait(until, message: str, seconds: int = 60) -> float:
     return time.monotonic() - begun
 
 
+def put(host: Host, value: str) -> None:
+    """Write; where who has just gone led, once there is another leader."""
+    wait(lambda: etcdctl(host, f"put auditdb/test {value}")[0] == 0, "it takes no writes", seconds=20)
+
+
 def curl(host: Host, url: str, options: str) -> tuple[int, str]:
     code, output = execute(host.container, ["sh", "-c", f"curl -sS -m 5 {options} {url} 2>&1"])
     return code, output.decode(errors="replace")
@@ -60,8 +65,8 @@ def test_nobody_gets_in_without_a_certificate_of_its_authority(members, port):
         make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=member -days 2"
         first.run("sh", "-c", f"{make} -keyout /tmp/own.key -out /tmp/own.crt 2> /dev/null")
         code, said = curl(first, f"https://auditdb-etcd2:{port}/health", options)
-        # The handshake fails, or, where the client has sent its half already, the connection ends; curl's numbers for it.
-        assert code in (35, 55, 56), (code, said)
+        # The handshake fails, or the connection ends on a client that has sent its half already: curl's numbers for it.
+        assert code in (16, 35, 55, 56), (code, said)
     code, said = curl(first, f"http://auditdb-etcd2:{port}/health", "")
     assert code != 0 or "HTTPS server" in said
 
@@ -89,7 +94,7 @@ def test_one_that_is_killed_comes_back_and_writes_go_on(members):
     victim = members["etcd2"]
     before = victim.run("systemctl", "show", "--property=MainPID", "--value", "etcd").strip()
     victim.run("kill", "-9", before)
-    assert etcdctl(members["etcd1"], "put auditdb/test meanwhile")[0] == 0
+    put(members["etcd1"], "meanwhile")
     wait(lambda: healthy(victim), "it did not come back")
     assert victim.run("systemctl", "show", "--property=MainPID", "--value", "etcd").strip() not in (before, "0")
     assert etcdctl(victim, "get --print-value-only auditdb/test")[1].strip() == "meanwhile"
@@ -99,7 +104,7 @@ def test_one_whose_host_is_gone_for_a_while_catches_up(members):
     victim = members["etcd3"]
     victim.container.kill()
     try:
-        assert etcdctl(members["etcd1"], "put auditdb/test without-it")[0] == 0
+        put(members["etcd1"], "without-it")
     finally:
         victim.container.start()
     wait(lambda: healthy(victim), "it did not come back", seconds=90)
@@ -122,10 +127,13 @@ def test_one_that_lost_its_data_joins_again(members, playbook):
 def test_a_change_is_put_in_force_one_at_a_time(members, playbook):
     run = playbook("auditdb.postgresql.etcd", "-e", "etcd_quota_bytes=1073741824")
     assert run.code == 0, run.output
-    stamp = ("systemctl", "show", "--property=ExecMainStartTimestampMonotonic", "--value", "etcd")
-    restarted = sorted(int(host.run(*stamp)) for host in members.values())
-    apart = [later - earlier for earlier, later in pairwise(restarted)]
-    assert min(apart) > 500_000, "one after the other"
+    stamps = ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+    restarted = sorted(
+        tuple(int(host.run("systemctl", "show", f"--property={stamp}", "--value", "etcd")) for stamp in stamps)
+        for host in members.values()
+    )
+    for (_, ready), (begun, _) in pairwise(restarted):
+        assert begun > ready, "one after the other"
     for host in members.values():
         assert "quota-backend-bytes: 1073741824" in host.run("cat", "/etc/etcd/etcd.yml")
     run = playbook()
