@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from throwaway import Host, Run
 
 pytest_plugins = ["throwaway", "members", "election"]
@@ -50,4 +51,7 @@ def first(hosts: dict[str, Host], playbook, figure) -> First | None:
 
 @pytest.fixture(scope="session")
 def balancer(scenario: Path, first: First | None) -> Host:
-    return Host("seat-lb", scenario / "inventory")
+    name = next(
+        iter(yaml.safe_load((scenario / "inventory/hosts.yml").read_text())["all"]["children"]["balancer"]["hosts"])
+    )
+    return Host(name, scenario / "inventory")
