@@ -24,7 +24,7 @@ export STATEMENT := $(value SQL)
 
 # Scenarios of test-long: what is theirs alone is little, or takes minutes. Without Mitogen runs ssh, too, and pgBackRest and backup
 # hosts have scenarios each. The pool's works on four hosts, and no other role rests on it.
-LONG := etcd patroni pgbouncer plain postgresql_backup_pgbackrest_host
+LONG := etcd haproxy patroni pgbouncer plain postgresql_backup_pgbackrest_host
 SCENARIOS := $(filter-out $(LONG),$(sort $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 PACKAGE := ansible_collections.auditdb.postgresql
 PLAY = ansible-playbook -i $(INVENTORY)
@@ -93,6 +93,8 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	$(call step,Backups by pgBackRest on a backup host,AUDITDB_LONG=1 molecule test -s postgresql_backup_pgbackrest_host)
 	$(call step,Backups on a backup host: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup_host)
 	$(call step,A pool before the database,AUDITDB_LONG=1 molecule test -s pgbouncer)
+	$(call step,A load balancer before a cluster,AUDITDB_LONG=1 molecule test -s haproxy)
+	$(call step,A site on a cluster: all of it,AUDITDB_LONG=1 molecule test -s cluster)
 	$(call step,etcd: three members,AUDITDB_LONG=1 molecule test -s etcd)
 	$(call step,Patroni: three members and what faults cost,AUDITDB_LONG=1 molecule test -s patroni)
 	$(call step,The site without Mitogen,molecule test -s plain)
