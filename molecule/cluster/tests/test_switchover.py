@@ -64,7 +64,8 @@ def test_a_switchover_under_load_fails_no_transaction(cluster, playbook, balance
     cluster.whole()
     before = events(cluster)
     pauses, led = [], [cluster.leader_name()]
-    with Load(list(cluster.hosts.values())[-1], balancer, 20 * TIMES) as load:
+    # A switchover takes 10 s, on a busy machine 25.
+    with Load(list(cluster.hosts.values())[-1], balancer, 40 * TIMES) as load:
         for _ in range(TIMES):
             run = playbook(PLAY, "-e", "patroni_switchover=main")
             assert run.code == 0, run.output
