@@ -130,7 +130,7 @@ def test_where_there_is_no_standby_who_leads_is_read_from(cluster, balancer):
     standby.container.kill()
     try:
         wait(lambda: who(balancer, READS) == leader.address, "nobody is read from")
-        # With the standby went a member of etcd, perhaps its leader: where an election lasts, Patroni steps back meanwhile.
+        # With the standby goes a member of etcd, perhaps its leader: where an election lasts, Patroni steps back.
         wait(lambda: who(balancer, WRITES) == leader.address, "nobody is written to", seconds=60)
     finally:
         standby.container.start()
