@@ -93,7 +93,7 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	$(call step,Backups by pgBackRest on a backup host,AUDITDB_LONG=1 molecule test -s postgresql_backup_pgbackrest_host)
 	$(call step,Backups on a backup host: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup_host)
 	$(call step,A pool before the database,AUDITDB_LONG=1 molecule test -s pgbouncer)
-	$(call step,A load balancer before a cluster,AUDITDB_LONG=1 molecule test -s haproxy)
+	$(call step,Load balancers before two members,AUDITDB_LONG=1 molecule test -s haproxy)
 	$(call step,A site on a cluster: all of it,AUDITDB_LONG=1 molecule test -s cluster)
 	$(call step,etcd: three members,AUDITDB_LONG=1 molecule test -s etcd)
 	$(call step,Patroni: three members and what faults cost,AUDITDB_LONG=1 molecule test -s patroni)

@@ -1,1 +1,1 @@
-pytest_plugins = ["throwaway", "members", "election"]
+pytest_plugins = ["throwaway", "members", "election", "steering"]
