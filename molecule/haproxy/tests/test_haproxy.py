@@ -21,8 +21,9 @@ def switch(cluster) -> tuple[Host, Host]:
     """Have the other member lead, and return who did and who does."""
     cluster.whole()
     before, after = cluster.leader, cluster.standbys[0]
-    code, said = cluster.change("/switchover", {"leader": before.name, "candidate": after.name})
-    assert code == 200, said
+    asked = {"leader": before.name, "candidate": after.name}
+    # One that has only just come back may not lead yet: Patroni refuses then.
+    wait(lambda: cluster.change("/switchover", asked)[0] == 200, "nobody else may lead", 60)
     return before, after
 
 
@@ -64,14 +65,13 @@ def test_a_session_ends_with_the_role_of_its_server(cluster, balancer):
 def test_a_switchover_through_the_pool_beside_it(cluster, balancer):
     """Client, PgBouncer, HAProxy, leader: verified TLS all the way, and the client's own session goes on."""
     cluster.whole()
-    number = int(cluster.leader.sql("SELECT coalesce(max(number), 0) FROM election"))
+    cluster.leader.sql("TRUNCATE election")
     login = {
         "host": balancer.container.name, "hostaddr": balancer.address, "port": 6432, "dbname": "postgres",
         "user": "election", "password": "only-for-this-test",
         "sslmode": "verify-full", "sslrootcert": str(STATE / "tls/ca.crt"),
     }  # fmt: skip
     with writing([login], patience=15) as writer:
-        writer.number = number + 1000
         _before, after = switch(cluster)
         wait(lambda: balancer.who(WRITES) == after.address, "the new leader is not written to")
     figure("switchover: no row was written through PgBouncer and HAProxy for, s", writer.outage)
