@@ -6,7 +6,6 @@ A scenario's conftest.py says `pytest_plugins = ["throwaway", "backup_host"]`.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from throwaway import execute
+from throwaway import execute, wait_until
 
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 HOSTS = yaml.safe_load((SCENARIO / "inventory/hosts.yml").read_text())["all"]["children"]["database"]["hosts"]
@@ -70,10 +69,7 @@ class Database:
         return name
 
     def wait(self, until, message: str, seconds: int = 75) -> None:
-        deadline = time.monotonic() + seconds
-        while not until():
-            assert time.monotonic() < deadline, message
-            time.sleep(0.2)
+        wait_until(until, message, seconds, every=0.2)
 
     @contextmanager
     def flipped(self, path: str, at: int) -> Iterator[None]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import urllib3
 from election import Outcome, Writer, outcome, writing
-from throwaway import Host, execute
+from throwaway import Host, execute, keep_figure, wait_until
 
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 STATE = SCENARIO / "inventory/.state"
@@ -79,6 +79,13 @@ class Cluster:
     def whole(self, seconds: int = 120) -> None:
         """Wait until all members take part again."""
         self.wait(lambda: self.streaming() == len(self.hosts) - 1, "the standbys do not stream", seconds)
+
+    def replaced(self, before: Host) -> None:
+        """Wait until another than who led says that it leads; who led does not answer."""
+        others = [host for host in self.hosts.values() if host.name != before.name]
+        wait_until(
+            lambda: any(self.rest(host, "/primary").status == 200 for host in others), "nobody else leads", 60, 0.5
+        )
 
     def wait(self, until: Callable[[], bool], message: str, seconds: int = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -143,9 +150,8 @@ class Cluster:
         self.whole()
         rows = {int(each) for each in self.leader.sql("SELECT number FROM election").split()}
         vars(found).update(vars(outcome(writer, rows)))
-        figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-        figures[fault] = {"outage_s": round(found.outage, 2), "rows": found.rows, "lost": len(found.lost)}
-        FIGURES.write_text(json.dumps(figures, indent=2) + "\n")
+        cost = {"outage_s": round(found.outage, 2), "rows": found.rows, "lost": len(found.lost)}
+        keep_figure(FIGURES, fault, cost)
 
 
 def passwords() -> dict[str, str]:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from throwaway import Host, execute
+from throwaway import Host, execute, wait_until
 
 POOLS = ["pool-bookworm", "pool-trixie"]
 PORT = 6432
 
 
-def wait(until: Callable[[], bool], message: str, seconds: float = 15) -> float:
-    """Wait until something is so; return the seconds that it took."""
-    begun = time.monotonic()
-    while not until():
-        assert time.monotonic() < begun + seconds, message
-        time.sleep(0.1)
-    return time.monotonic() - begun
+wait = partial(wait_until, seconds=15)
 
 
 class Pool(Host):

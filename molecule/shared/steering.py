@@ -5,16 +5,14 @@ A scenario's conftest.py says `pytest_plugins = ["throwaway", "members", "electi
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 from members import STATE, Cluster
-from throwaway import Host
+from throwaway import Host, keep_figure, wait_until
 
 WRITES, READS = 5000, 5001
 VIRTUAL = "192.0.2.10"
@@ -40,18 +38,11 @@ print(f"{max(longest, time.monotonic() - last):.2f} {answers}")
 """
 
 
-def wait(until: Callable[[], bool], message: str, seconds: float = 20) -> float:
-    """Wait until something is so; return the seconds that it took."""
-    begun = time.monotonic()
-    while not until():
-        assert time.monotonic() - begun < seconds, message
-        time.sleep(0.05)
-    return time.monotonic() - begun
+wait = partial(wait_until, seconds=20, every=0.05)
 
 
 def figure(what: str, seconds: float) -> None:
-    found = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-    FIGURES.write_text(json.dumps({**found, what: round(seconds, 2)}, indent=2) + "\n")
+    keep_figure(FIGURES, what, round(seconds, 2))
 
 
 class Balancer(Host):

@@ -5,25 +5,21 @@ A scenario's conftest.py says `pytest_plugins = ["throwaway", "streaming"]`.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from throwaway import ROOT, Host
+from throwaway import ROOT, Host, wait_until
 
 RELEASES = ("bookworm", "trixie")
 STREAMING = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
 
 
-def wait(until: Callable[[], Any], message: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline, message
-        time.sleep(0.2)
+wait = partial(wait_until, seconds=30, every=0.2)
 
 
 @dataclass(frozen=True)

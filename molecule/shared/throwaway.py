@@ -5,6 +5,7 @@ A scenario's conftest.py says `pytest_plugins = ["throwaway"]`; molecule/shared 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -73,6 +74,22 @@ def execute(container: Any, argv: list[str], user: str = "root", **environment: 
     file = f"/tmp/auditdb-{uuid.uuid4().hex}"
     code, output = container.exec_run(["sh", "-c", KEPT, "sh", file, *argv], user=user, environment=environment)
     return code, output or container.exec_run(["cat", file], user=user).output
+
+
+def wait_until(until: Callable[[], Any], message: str, seconds: float, every: float = 0.1) -> float:
+    """Wait until something is so; return the seconds that it took."""
+    begun = time.monotonic()
+    while not until():
+        assert time.monotonic() - begun < seconds, message
+        time.sleep(every)
+    return time.monotonic() - begun
+
+
+def keep_figure(file: Path, name: str, value: Any) -> None:
+    """Keep a figure in a file, beside those that are there."""
+    found = json.loads(file.read_text()) if file.exists() else {}
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({**found, name: value}, indent=2) + "\n")
 
 
 class Host:

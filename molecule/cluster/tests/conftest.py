@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from throwaway import Host, Run
+from throwaway import Host, Run, keep_figure
 
 pytest_plugins = ["throwaway", "members", "election"]
 
@@ -29,9 +28,7 @@ def figure(scenario: Path) -> Callable[[str, float], None]:
     file = scenario / "inventory/.state/site.json"
 
     def keep(name: str, seconds: float) -> None:
-        figures = json.loads(file.read_text()) if file.exists() else {}
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps({**figures, name: round(seconds, 1)}, indent=2) + "\n")
+        keep_figure(file, name, round(seconds, 1))
 
     return keep
 

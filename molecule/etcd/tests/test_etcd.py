@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from itertools import pairwise
 
 import pytest
-from throwaway import Host, execute
+from throwaway import Host, execute, wait_until
 
 NAMES = ["etcd1", "etcd2", "etcd3"]
 TLS = "/etc/etcd/tls"
@@ -33,12 +34,7 @@ def healthy(host: Host) -> bool:
     return etcdctl(host, "endpoint health")[0] == 0
 
 
-def wait(until, message: str, seconds: int = 60) -> float:
-    begun = time.monotonic()
-    while not until():
-        assert time.monotonic() - begun < seconds, message
-        time.sleep(0.3)
-    return time.monotonic() - begun
+wait = partial(wait_until, seconds=60, every=0.3)
 
 
 def put(host: Host, value: str) -> None:

@@ -23,7 +23,7 @@ def switch(cluster) -> tuple[Host, Host]:
     before, after = cluster.leader, cluster.standbys[0]
     asked = {"leader": before.name, "candidate": after.name}
     # One that has only just come back may not lead yet: Patroni refuses then.
-    wait(lambda: cluster.change("/switchover", asked)[0] == 200, "nobody else may lead", 60)
+    wait(lambda: cluster.change("/switchover", asked)[0] == 200, "nobody else may lead", seconds=60)
     return before, after
 
 

@@ -93,7 +93,7 @@ def test_the_host_that_has_the_address_is_killed(client, balancers):
     finally:
         holder.container.start()
     active = ["systemctl", "is-active", "keepalived"]
-    wait(lambda: holder.container.exec_run(active).exit_code == 0, "it does not come back", 60)
+    wait(lambda: holder.container.exec_run(active).exit_code == 0, "it does not come back", seconds=60)
     time.sleep(6)
     assert other.has_the_address and not holder.has_the_address, "who has it keeps it"
 

@@ -148,7 +148,7 @@ def test_the_pool_verifies_the_server(pool):
     finally:
         pool.run("cp", "-a", "/root/kept.ini", file)
         pool.run("auditdb-pgbouncer", "reload")
-    wait(pool.works, "the right server is not reached", 5)
+    wait(pool.works, "the right server is not reached", seconds=5)
 
 
 def test_the_console_is_for_root_and_postgres_over_the_socket(pool):

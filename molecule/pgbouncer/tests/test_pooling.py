@@ -84,7 +84,7 @@ def test_idle_connections_are_closed_but_two(pool):
     assert int(pool.base.sql(BACKENDS)) >= 6
     for connection in held:
         connection.close()
-    wait(lambda: int(pool.base.sql(BACKENDS)) == 2, "connections are kept", 45)
+    wait(lambda: int(pool.base.sql(BACKENDS)) == 2, "connections are kept", seconds=45)
 
 
 @pytest.mark.newest
@@ -123,7 +123,7 @@ def test_prepared_statements_where_the_version_has_them(pool):
 def test_a_killed_pool_comes_back(pool):
     before = pool.pid
     pool.run("kill", "-9", before)
-    took = wait(pool.works, "it has not come back", 5)
+    took = wait(pool.works, "it has not come back", seconds=5)
     assert pool.pid not in (before, "0")
     print(f"{pool.name}: back after {took:.1f} s")
 
@@ -136,7 +136,7 @@ def test_the_database_is_back_for_clients_within_five_seconds(pool):
         pool.base.run("pg_ctlcluster", version, "main", "stop", "-m", mode)
         assert not pool.works()
         pool.base.run("systemctl", "restart", f"postgresql@{version}-main")
-        took = wait(pool.works, "clients do not get through", 5)
+        took = wait(pool.works, "clients do not get through", seconds=5)
         print(f"{pool.name}: works {took:.1f} s after the start, {mode}")
     connection.close()
 
