@@ -23,12 +23,12 @@ SSH = "/etc/auditdb-backup/main.key"
 
 
 class Keeper:
-    """A host that keeps the backups of a database host, as root there sees it."""
+    """A host that keeps backups, those of this name, as root there sees it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = f"{name}-main"
+    def __init__(self, name: str, host: str) -> None:
+        self.name = name
         self.root = f"/var/lib/auditdb-backup/{self.name}"
-        self.container = docker.from_env().containers.get(f"auditdb-{HOSTS[name]['postgresql_backup_host']}")
+        self.container = docker.from_env().containers.get(f"auditdb-{host}")
 
     def call(self, *argv: str, user: str = "root") -> SimpleNamespace:
         code, output = execute(self.container, list(argv), user)
@@ -94,7 +94,8 @@ class Pair:
 
 @pytest.fixture
 def pair(database) -> Iterator[Pair]:
-    yield Pair(database, Keeper(database.host.name))
+    name = database.host.name
+    yield Pair(database, Keeper(f"{name}-main", HOSTS[name]["postgresql_backup_host"]))
 
 
 @pytest.fixture(scope="session")

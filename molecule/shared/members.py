@@ -22,8 +22,10 @@ SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 STATE = SCENARIO / "inventory/.state"
 FIGURES = STATE / "election.json"
 """What each fault has cost, as the last run measured it."""
-UNIT = "patroni@17-main"
-DATA = "/var/lib/postgresql/17/main"
+VERSION = 15 if SCENARIO.name.endswith("debian12") else 17
+"""Major version of PostgreSQL, as the hosts' release ships it."""
+UNIT = f"patroni@{VERSION}-main"
+DATA = f"/var/lib/postgresql/{VERSION}/main"
 
 
 class Cluster:
@@ -72,8 +74,10 @@ class Cluster:
         name = self.leader_name()
         if name not in self.hosts:
             return 0
-        statement = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
-        code, output = self.call(self.hosts[name], "psql", "-XAtqc", statement, user="postgres")
+        # What receives WAL for the backups is no member.
+        names = ", ".join(f"'{each}'" for each in self.hosts)
+        statement = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name IN"
+        code, output = self.call(self.hosts[name], "psql", "-XAtqc", f"{statement} ({names})", user="postgres")
         return int(output) if code == 0 else 0
 
     def whole(self, seconds: int = 120) -> None:
@@ -118,10 +122,19 @@ class Cluster:
         return ["--cert", f"{tls}.crt", "--key", f"{tls}.key", "-u", f"patroni:{passwords()['rest']}"]
 
     def change(self, path: str, body: dict[str, Any], method: str = "POST") -> tuple[int, str]:
-        """Change something, as a member may."""
-        host = self.leader
+        """Change something, as a member may; where nobody leads, the first one."""
+        host = self.hosts.get(self.leader_name()) or next(iter(self.hosts.values()))
         sent = ["-X", method, "-H", "Content-Type: application/json", "-d", json.dumps(body)]
         return self.curl(host, path, *self.credentials, *sent)
+
+    @contextmanager
+    def changed(self, wrong: dict[str, Any], right: dict[str, Any]) -> Iterator[None]:
+        """Change what the members share, meanwhile."""
+        assert self.change("/config", wrong, "PATCH")[0] == 200
+        try:
+            yield
+        finally:
+            assert self.change("/config", right, "PATCH")[0] == 200
 
     def dcs(self) -> dict[str, Any]:
         return dict(json.loads(self.rest(self.leader, "/config").data))

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 from members import STATE, Cluster
-from throwaway import Host, keep_figure, wait_until
+from throwaway import Host, ask, keep_figure, wait_until
 
 WRITES, READS = 5000, 5001
 VIRTUAL = "192.0.2.10"
@@ -78,12 +78,6 @@ class Balancer(Host):
     @property
     def has_the_address(self) -> bool:
         return self.run("ip", "-oneline", "address", "show", "to", f"{VIRTUAL}/32") != ""
-
-
-def ask(connection: Any, statement: str) -> Any:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchone()[0] if cursor.description else None
 
 
 def ended(connection: Any) -> bool:

@@ -12,6 +12,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,24 @@ class Host:
         }
         return psycopg2.connect(**{**options, **parameters})
 
+    @contextmanager
+    def replay_held(self) -> Iterator[None]:
+        """Freeze what replays on a standby meanwhile: a pause that is asked for, Patroni ends at once."""
+        replays = self.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'")
+        self.run("kill", "-STOP", replays)
+        try:
+            yield
+        finally:
+            self.run("kill", "-CONT", replays)
+
+
+def ask(connection: Any, statement: str) -> Any:
+    """Run a statement and return its first value, if it has one."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        row = cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
+
 
 @pytest.fixture(scope="session")
 def scenario() -> Path:
@@ -177,7 +196,7 @@ def playbook(scenario: Path) -> Iterator[Callable[..., Run]]:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=600,
+            timeout=1200,
         )
         return Run(done.returncode, done.stdout)
 
