@@ -59,12 +59,17 @@ def _leader_findings(found: Mapping[str, Member]) -> list[str]:
     return findings + [f"{name} takes writes, and does not lead" for name in rogue]
 
 
-def _streaming_findings(found: Mapping[str, Member], members: Sequence[str]) -> list[str]:
-    """Return what keeps a declared member from streaming from the leader, and members that are not declared."""
+def _streaming_findings(found: Mapping[str, Member], members: Sequence[str], leaving: str = "") -> list[str]:
+    """Return what keeps a declared member from streaming from the leader, and members that are not declared.
+
+    One that is leaving need not stream, and may be known still.
+    """
     leading = _leads(found)
     leader = found[leading[0]]["server"] if leading else {}
     findings = []
     for name in members:
+        if name == leaving:
+            continue
         each = found.get(name)
         if each is None:
             findings.append(f"{name} cannot be reached")
@@ -79,7 +84,7 @@ def _streaming_findings(found: Mapping[str, Member], members: Sequence[str]) -> 
             elif timeline != leader["timeline"]:
                 findings.append(f"{name} is on timeline {timeline}, and {leading[0]} on {leader['timeline']}")
     known = {row["name"] for each in found.values() for row in each["cluster"].get("members", [])}
-    return findings + [f"{name} is a member, and not declared" for name in sorted(known - {*members})]
+    return findings + [f"{name} is a member, and not declared" for name in sorted(known - {*members, leaving})]
 
 
 def _waiting_findings(found: Mapping[str, Member]) -> list[str]:
@@ -91,12 +96,12 @@ def _waiting_findings(found: Mapping[str, Member]) -> list[str]:
     return findings
 
 
-def _etcd_findings(found: Mapping[str, Member]) -> list[str]:
-    """Return the members of etcd that are not healthy, with who says so."""
+def _etcd_findings(found: Mapping[str, Member], leaving: str = "") -> list[str]:
+    """Return the members of etcd that are not healthy, with who says so; one that is leaving need not be."""
     complaints: dict[str, list[str]] = {}
     for name, each in found.items():
         for address, healthy in each["etcd"].items():
-            if not healthy:
+            if not healthy and address != leaving:
                 complaints.setdefault(address, []).append(name)
     return [f"{address} does not say that it is healthy to {', '.join(names)}" for address, names in complaints.items()]
 
@@ -139,9 +144,59 @@ def cluster_rows(found: Mapping[str, Member], members: Sequence[str]) -> list[di
     ]
 
 
+def cluster_refusals(
+    found: Mapping[str, Member],
+    members: Sequence[str],
+    *,
+    without: str = "",
+    without_etcd: str = "",
+    synchronous: bool = False,
+) -> list[str]:
+    """Return why no member may be taken out of service now: what one that stays lacks, each with its remedy.
+
+    `without` is one that is to go, and may be in any state, as may `without_etcd`, its member of etcd. Where the
+    profile is synchronous, one that stays must be one that commits wait for.
+    """
+    stay = {name: each for name, each in found.items() if name != without}
+    leading = _leads(stay)
+    wrong = [f"{each}. Remedy: patronictl list says how they are" for each in _leader_findings(stay)]
+    wrong += [
+        f"{each}. Remedy: run playbooks/site.yml; for one that cannot follow, rebuild_replica.yml"
+        for each in _streaming_findings(stay, members, without)
+    ]
+    if any(each["cluster"].get("pause") or each["patroni"].get("pause") for each in stay.values()):
+        wrong.append("the cluster is paused. Remedy: patronictl resume, once who has paused it agrees")
+    wrong += [
+        f"etcd: {each}. Remedy: journalctl -u etcd there, then playbooks/etcd.yml"
+        for each in _etcd_findings(stay, without_etcd)
+    ]
+    rows = stay[leading[0]]["cluster"].get("members", []) if leading else []
+    waited = [row["name"] for row in rows if row.get("role") in ("sync_standby", "quorum_standby")]
+    if synchronous and not {*waited} - {without}:
+        wrong.append(
+            f"no standby{f' besides {without}' if without else ''} has all that is committed. Remedy: have one"
+            " that streams (playbooks/add_replica.yml), or another patroni_profile"
+        )
+    return wrong
+
+
+def cluster_lowered(running: Mapping[str, str], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the settings that would become less than a standby may have while its leader has more."""
+    return [
+        f"{name} ({running[name]} -> {wanted[name]})"
+        for name in sorted(running)
+        if name in wanted and int(wanted[name]) < int(running[name])
+    ]
+
+
 class FilterModule:
     """The filters of role patroni."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
-        return {"cluster_rows": cluster_rows, "dcs_change": dcs_change}
+        return {
+            "cluster_lowered": cluster_lowered,
+            "cluster_refusals": cluster_refusals,
+            "cluster_rows": cluster_rows,
+            "dcs_change": dcs_change,
+        }

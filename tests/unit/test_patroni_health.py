@@ -7,7 +7,10 @@ import copy
 import pytest
 from ansible_collections.auditdb.postgresql.plugins.filter.patroni import FilterModule
 
-cluster_rows = FilterModule().filters()["cluster_rows"]
+FILTERS = FilterModule().filters()
+cluster_rows, cluster_refusals, cluster_lowered = (
+    FILTERS[f"cluster_{name}"] for name in ("rows", "refusals", "lowered")
+)
 MEMBERS = ["db1", "db2", "db3"]
 LEADS, STREAMS, WAITS, PAUSED, ETCD = range(5)
 
@@ -88,3 +91,53 @@ def test_etcd(found):
     found["db1"]["etcd"]["db3:2379"] = found["db2"]["etcd"]["db3:2379"] = False
     assert findings(found, ETCD) == ["db3:2379 does not say that it is healthy to db1, db2"]
     assert cluster_rows(found, MEMBERS)[ETCD]["status"] == "failed"
+
+
+def refusals(found, **options):
+    return cluster_refusals(found, MEMBERS, **options)
+
+
+def test_a_whole_cluster_refuses_nothing(found):
+    found["db1"]["cluster"]["members"][1]["role"] = "quorum_standby"
+    assert refusals(found, synchronous=True) == []
+    assert refusals(found) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "refusal"),
+    [
+        (lambda found: found.pop("db2"), "db2 cannot be reached"),
+        (lambda found: found["db1"]["server"].update(streaming=["db3"]), "db2 does not stream from db1"),
+        (lambda found: found["db3"]["server"].update(standby=False), "db3 takes writes, and does not lead"),
+        (lambda found: found["db3"]["cluster"].update(pause=True), "the cluster is paused"),
+        (lambda found: found["db3"]["etcd"].update({"db2:2379": False}), "etcd: db2:2379 does not say"),
+    ],
+)
+def test_what_is_not_whole_is_refused_with_its_remedy(found, change, refusal):
+    change(found)
+    (line,) = refusals(found)
+    assert line.startswith(refusal) and "Remedy: " in line
+
+
+def test_who_is_to_go_may_be_in_any_state(found):
+    found["db1"]["server"]["streaming"] = ["db2"]
+    found["db3"] = {"patroni": {}, "cluster": {}, "server": {}, "etcd": {"db1:2379": False}}
+    found["db1"]["etcd"]["db3:2379"] = False
+    assert refusals(found, without="db3", without_etcd="db3:2379") == []
+    assert len(refusals(found, without="db3")) == 1
+    del found["db3"]
+    assert refusals(found, without="db3", without_etcd="db3:2379") == []
+
+
+def test_commits_wait_for_another_than_who_goes(found):
+    found["db1"]["cluster"]["members"][1]["role"] = "sync_standby"
+    assert refusals(found, without="db3", synchronous=True) == []
+    (line,) = refusals(found, without="db2", synchronous=True)
+    assert line.startswith("no standby besides db2 has all that is committed")
+    assert refusals(found, without="db2") == []
+
+
+def test_what_would_be_lowered():
+    running = {"max_connections": "200", "max_wal_senders": "10", "max_worker_processes": "8"}
+    wanted = {"max_connections": 100, "max_wal_senders": 20, "wal_level": "logical"}
+    assert cluster_lowered(running, wanted) == ["max_connections (200 -> 100)"]
