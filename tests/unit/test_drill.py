@@ -91,6 +91,15 @@ def test_a_random_target_lies_between_two_rows_that_are_archived(seed, count, fi
     assert row in inside and fetch.moment(row.at) < target < fetch.moment(row.at + SECOND)
 
 
+def test_no_random_target_lies_where_rows_are_not_known_here():
+    """Another member wrote them: the newest row before the target would be one that this one has not seen."""
+    known = acknowledge(chain(60))
+    known = known[:20] + known[40:]
+    for seed in range(200):
+        _target, expected = fetch.pick(known, T0, known[-1].at, random.Random(seed))
+        assert expected != known[19].id
+
+
 def test_moments_are_exact_to_the_microsecond():
     assert fetch.moment(1795465257278427) == "2026-11-23T20:20:57.278427Z"
 

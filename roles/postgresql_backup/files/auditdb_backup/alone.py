@@ -36,6 +36,7 @@ SETTINGS = {
     "hot_standby": "off",
     "shared_buffers": "128MB",
     "max_wal_senders": "0",
+    "synchronous_standby_names": "",
     "wal_level": "replica",
     "summarize_wal": "off",
     "ssl": "off",

@@ -89,11 +89,13 @@ def _copy(settings: Configuration, primary: Server, parent: Backup | None, data:
             # As the end of a backup of the primary does: the WAL that the backup needs is archived at once.
             primary.switch_wal()
             return Copied(needed, f"standby {address}", tuple(notices))
+        except standby.LeadsError:
+            continue
         except BackupError as error:
             shutil.rmtree(data, ignore_errors=True)
             notices.append(" ".join(f"standby {address} was passed over: {error}".split()))
             print(f"NOTICE {notices[-1]}", file=sys.stderr, flush=True)
-    return Copied(_receive(settings, primary, parent, data, label), primary.name, tuple(notices))
+    return Copied(_receive(settings, primary, parent, data, label), primary.name(), tuple(notices))
 
 
 def _receive(settings: Configuration, server: Server, parent: Backup | None, data: Path, label: str) -> WalRange:
@@ -111,7 +113,8 @@ def _receive(settings: Configuration, server: Server, parent: Backup | None, dat
             "--manifest-checksums=SHA256",
             f"--label={label}",
             *([f"--incremental={parents / parent.id / server_manifest.NAME}"] if parent else []),
-        ]
+        ],
+        PGTARGETSESSIONATTRS=server.session,
     )
     run([str(settings.bin / "pg_verifybackup"), "--quiet", str(data)])
     return server_manifest.wal_range(data)

@@ -37,7 +37,7 @@ class Configuration:
     bin: Path
     """Directory of the PostgreSQL programs."""
     host: str
-    """Directory of the server's socket, or its name."""
+    """Directory of the server's socket, or its name; of a cluster that elects its leader, those of all members."""
     port: int
     user: str
     repository: Path
@@ -72,6 +72,11 @@ class Configuration:
     """The host that keeps the backups of this one, as USER@HOST:PORT; empty where this host does."""
     environment: Mapping[str, str]
     """What libpq is told besides, such as PGSSLMODE (https://www.postgresql.org/docs/current/libpq-envars.html)."""
+
+    @property
+    def members(self) -> list[str]:
+        """Return the addresses of which one is that of the server that takes writes."""
+        return self.host.split(",")
 
     def key(self) -> Path:
         """Return the private key for other hosts; raise BackupError where there is none."""

@@ -205,7 +205,7 @@ class Engine(Base):
                     artefact,
                     Artefact(DIRECTORY, taken.bytes, artefact.sha256, taken.plain_bytes, artefact.sha256),
                 ),
-                source=Server(self._settings).name,
+                source=Server(self._settings).name(),
             )
             publish(self._repository, made, directory)
         return made

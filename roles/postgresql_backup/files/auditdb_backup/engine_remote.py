@@ -140,9 +140,9 @@ class Engine:
         """Restore into an empty directory."""
         chosen = self.check_restore(request)
         with self.local(chosen) as settings:
+            # Of these alone, the request chooses the same; it is what a next run compares, and stays as it was.
             known = load_all(settings.repository / "backups")
-            wanted = replace(request, backup=chosen[-1])
-            return restore.restore(settings, known, wanted, self._own, self._unpacking(settings))
+            return restore.restore(settings, known, request, self._own, self._unpacking(settings))
 
     def _unpacking(self, settings: Configuration) -> Unpack:
         return restore.unpacking(settings)

@@ -67,7 +67,7 @@ def take(settings: Configuration) -> Backup:
             databases=tuple(databases),
             recipients_sha256=hashlib.sha256(settings.recipients.read_bytes()).hexdigest(),
             artefacts=tuple(artefacts),
-            source=server.name,
+            source=server.name(),
         )
         publish(repository, made, place)
     return made

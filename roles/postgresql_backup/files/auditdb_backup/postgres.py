@@ -154,10 +154,19 @@ class Server:
         return ["--host", settings.host, "--port", str(settings.port), "--username", settings.user, "--no-password"]
 
     @property
+    def session(self) -> str:
+        """Return which server is meant, as libpq's target_session_attrs: of the members, the one that takes writes."""
+        return "read-write" if len(self._settings.members) > 1 else "any"
+
     def name(self) -> str:
-        """Return what a backup's manifest calls it, as the primary."""
+        """Return what a backup's manifest calls it, as the primary: of more than one address, the one that answers."""
         host = self._settings.host
-        return "primary" if host.startswith("/") else f"primary {host}"
+        if host.startswith("/"):
+            return "primary"
+        if len(self._settings.members) > 1:
+            with self.connect() as cursor:
+                host = cursor.connection.info.host
+        return f"primary {host}"
 
     @contextlib.contextmanager
     def connect(self, database: str = "postgres") -> Iterator[Any]:
@@ -171,6 +180,7 @@ class Server:
                 user=settings.user,
                 dbname=database,
                 connect_timeout=10,
+                target_session_attrs=self.session,
                 application_name="auditdb-backup",
             )
             try:

@@ -22,6 +22,10 @@ SIGNAL = "standby.signal"
 LABEL = "backup_label"
 
 
+class LeadsError(BackupError):
+    """It is the member that leads now: another one is asked, and nothing is to be said of it."""
+
+
 def reach(settings: Configuration, address: str, primary: Server, *, incremental: bool) -> tuple[Server, Checkpoint]:
     """Return the standby and the checkpoint from which on a backup of it begins; raise BackupError why it is not taken.
 
@@ -30,6 +34,8 @@ def reach(settings: Configuration, address: str, primary: Server, *, incremental
     """
     server = Server(replace(settings, host=address))
     found = server.standby()
+    if not found.in_recovery and address in settings.members:
+        raise LeadsError(f"{address} leads", "ask another member")
     if not found.in_recovery:
         raise BackupError("it is no standby: it is not in recovery", "take it out of postgresql_backup_standbys")
     identifier = primary.facts().system_identifier

@@ -72,13 +72,20 @@ def gaps(
 
 def leads(timeline: int, lsn: str, to: int, parents: Mapping[int, tuple[int, int]]) -> bool:
     """Return whether the WAL from this position on a timeline leads to the other timeline."""
-    while to != timeline:
-        if to not in parents:
-            return False
-        to, left_at = parents[to]
-        if to == timeline:
-            return position(lsn) <= left_at
-    return True
+    if to == timeline:
+        return True
+    after = successor(timeline, to, parents)
+    return after is not None and position(lsn) <= after[1]
+
+
+def successor(timeline: int, to: int, parents: Mapping[int, tuple[int, int]]) -> tuple[int, int] | None:
+    """Return which timeline followed on the way to the other one, and the position at which; None where none did."""
+    while to in parents:
+        parent, left_at = parents[to]
+        if parent == timeline:
+            return to, left_at
+        to = parent
+    return None
 
 
 def state(names: Iterable[str], missing: Iterable[Segment], size: int = SEGMENT_BYTES) -> WalState:

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from . import clock, processes, wal_archive, wal_name
 from .configuration import Configuration
+from .errors import BackupError
 from .postgres import Server
 from .repository import Repository
 from .streamed import PARTIAL, names
-from .wal_continuity import leads
+from .wal_continuity import leads, successor
+from .wal_name import Segment
 
 LEFT = "left"
 APPLICATION = "auditdb-backup-stream"
@@ -35,12 +37,27 @@ def receive(settings: Configuration) -> NoReturn:
         )
         server.drop_slot(settings.slot)
     program = [str(settings.bin / "pg_receivewal"), *server.options, f"--slot={settings.slot}"]
+    _wait_for_history(repository, server)
     kept_from = server.make_slot(settings.slot)
     for each, why in list(_in_the_way(repository, server, kept_from)):
         _set_aside(repository, each, why)
     tend(settings, patience=0)
     argv = [*program, f"--directory={repository.stream}", "--synchronous", "--no-loop"]
     os.execve(argv[0], argv, {**processes.ENVIRONMENT, "PGAPPNAME": APPLICATION})
+
+
+def _wait_for_history(repository: Repository, server: Server) -> None:
+    """Raise BackupError where it is not known yet which streamed files lead to the server's timeline.
+
+    After a failover they may be the only copy of what the former leader has not archived: none is moved aside unseen.
+    """
+    current, _written = server.flushed()
+    others = {each[:8] for each in names(repository.stream)} - {f"{current:08X}"}
+    if others and current not in wal_archive.parents(repository.wal):
+        raise BackupError(
+            f"the server is on timeline {current}, whose history is not archived yet",
+            "it is tried again; see why archive_command fails where it stays so: the server's log",
+        )
 
 
 def _in_the_way(repository: Repository, server: Server, kept_from: int) -> Iterator[tuple[Path, str]]:
@@ -57,6 +74,17 @@ def _in_the_way(repository: Repository, server: Server, kept_from: int) -> Itera
             yield repository.stream / name, "is of a future that a restore has undone"
         elif name.endswith(PARTIAL) and found.number < kept_from // size:
             yield repository.stream / name, "is older than all that the replication slot keeps"
+        elif name.endswith(PARTIAL) and _superseded(found, size, current, parents):
+            yield repository.stream / name, "is a segment of which later timelines have the rest"
+
+
+def _superseded(found: Segment, size: int, current: int, parents: Mapping[int, tuple[int, int]]) -> bool:
+    """Return whether the segment was gone on with on a timeline that was left, too.
+
+    For it a server sends that timeline's file, which one that was restored or cloned since does not have.
+    """
+    after = successor(found.timeline, current, parents)
+    return after is not None and after[0] != current and after[1] // size == found.number
 
 
 def _set_aside(repository: Repository, path: Path, why: str) -> None:

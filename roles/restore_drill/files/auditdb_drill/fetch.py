@@ -178,7 +178,8 @@ def pick(known: Sequence[Acknowledged], first: int, until: int | None, chance: r
     pairs = [
         (row, after)
         for row, after in itertools.pairwise(known)
-        if first < row.at and after.at < last and after.at - row.at > 10 * BEFORE
+        # Where another member led meanwhile, there are rows between them that are not known here.
+        if after.id == row.id + 1 and first < row.at and after.at < last and after.at - row.at > 10 * BEFORE
     ]
     if not pairs:
         raise BackupError(

@@ -10,6 +10,7 @@ import contextlib
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 from auditdb_backup.configuration import Configuration
@@ -17,9 +18,19 @@ from auditdb_backup.errors import BackupError
 
 from . import acknowledged, ledger
 
+STANDBY = "SELECT pg_catalog.pg_is_in_recovery()"
 LOCK = 7211480413
 """Number of the advisory lock: one writer a cluster."""
 FORGET_SECONDS = 3600
+
+
+def _wait_to_lead(cursor: Any, interval: float) -> None:
+    """Return once the server takes writes: of members that elect their leader, one does."""
+    while True:
+        cursor.execute(STANDBY)
+        if cursor.fetchone() == (False,):
+            return
+        time.sleep(interval)
 
 
 def beat_for_ever(settings: Configuration, database: str, interval: float, days: tuple[int, int], place: Path) -> None:
@@ -35,6 +46,7 @@ def beat_for_ever(settings: Configuration, database: str, interval: float, days:
     )
     connection.autocommit = True
     with contextlib.closing(connection), connection.cursor() as cursor:
+        _wait_to_lead(cursor, interval)
         cursor.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [LOCK])
         if cursor.fetchone() != (True,):
             raise BackupError("another heartbeat writes into this cluster", "run one, on one host")
