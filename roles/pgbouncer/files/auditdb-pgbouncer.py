@@ -62,6 +62,51 @@ def disarm() -> None:
         subprocess.run(["systemctl", "stop", f"{TIMER}.timer"], stderr=subprocess.DEVNULL, check=False)
 
 
+MARK = """
+    SELECT ('x' || left(pg_catalog.pg_walfile_name(
+        pg_catalog.pg_logical_emit_message(true, 'auditdb', 'the way of the pool')), 8))::bit(32)::integer"""
+
+
+def written_on(login: dict[str, Any]) -> int:
+    """Write, and commit, a message in the WAL; return the timeline that it is on."""
+    connection = psycopg2.connect(**login, connect_timeout=3)
+    try:
+        # Committed as the block ends: with synchronous commit, a standby has it then.
+        with connection, connection.cursor() as cursor:
+            cursor.execute(MARK)
+            return int(cursor.fetchone()[0])
+    finally:
+        connection.close()
+
+
+def resume_when_written(login: dict[str, Any], timeline: int, within: float, every: float = 0.1) -> str:
+    """Let the clients go on as soon as what is behind the pool takes writes on this timeline, or on a later one.
+
+    A try that comes too early may be held by a load balancer for longer than it takes until the next would succeed: one
+    is begun each tenth of a second.
+    """
+    found = threading.Event()
+    said: dict[str, Any] = {"last": "nobody has answered"}
+
+    def attempt_it() -> None:
+        try:
+            on = written_on(login)
+        except psycopg2.Error as error:
+            said["last"] = str(error).strip()
+            return
+        said["last"] = f"it is on timeline {on}"
+        if on >= timeline:
+            said["on"] = on
+            found.set()
+
+    begun = time.monotonic()
+    while not found.wait(every) and time.monotonic() - begun < within:
+        threading.Thread(target=attempt_it, daemon=True).start()
+    if not found.is_set():
+        raise RefusedError(said["last"])
+    return f"{resume()}, after {time.monotonic() - begun:.3f} s: written on timeline {said['on']}"
+
+
 def resume() -> str:
     """Let the clients go on, where they were held."""
     try:
@@ -186,7 +231,12 @@ def arguments() -> argparse.Namespace:
     held.add_argument(
         "--resume-after", type=float, default=20, help="seconds after which the clients go on by themselves"
     )
-    commands.add_parser("resume", help="let the clients go on")
+    goes_on = commands.add_parser("resume", help="let the clients go on")
+    goes_on.add_argument(
+        "--written-on", type=int, metavar="TIMELINE", help="once what is behind the pool takes writes on this timeline,"
+        " or on a later one; how to log in there is read as JSON from the standard input, with libpq's words"
+    )  # fmt: skip
+    goes_on.add_argument("--within", type=float, default=8, help="seconds that it has for it")
     commands.add_parser("reload", help="read the files again; all connections stay")
     shown = commands.add_parser(
         "show", help="print what the console's SHOW prints: pools, clients, servers, stats, config ..."
@@ -204,7 +254,8 @@ def main() -> None:
     if given.command == "pause":
         print(pause(given.timeout, given.resume_after))
     elif given.command == "resume":
-        print(resume())
+        written = given.written_on
+        print(resume() if written is None else resume_when_written(json.load(sys.stdin), written, given.within))
     elif given.command == "reload":
         subprocess.run(["systemctl", "reload", "pgbouncer.service"], check=True)
         print("reloaded")

@@ -1,0 +1,40 @@
+"""The site names only groups that an inventory has, whatever it leaves out: a name that matches nothing is an error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GIVEN = ["single", "cluster", "elected", "existing", "example"]
+OTHERS = {
+    "a cache and no balancer": "[database]\ndb1\n[pgpool]\ncache1\n",
+    "a balancer, a cache and no cluster": "[database]\ndb1\n[balancer]\nlb1\n[pgpool]\ncache1\n",
+    "a cluster and no balancer": "[database]\ndb1\n[etcd]\ndb1\n",
+}
+
+
+def listed(inventory: Path) -> subprocess.CompletedProcess[str]:
+    """Have the hosts of each play of the site listed, and nothing run."""
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "--list-hosts"]
+    environment = {**os.environ, "ANSIBLE_HOST_PATTERN_MISMATCH": "error"}
+    return subprocess.run(
+        [*command, str(ROOT / "playbooks/site.yml")], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_each_inventory_has_what_the_site_names(name):
+    done = listed(ROOT / "inventories" / name)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_an_inventory_leaves_out_is_not_named(name, tmp_path):
+    (tmp_path / "hosts.ini").write_text(OTHERS[name])
+    done = listed(tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
