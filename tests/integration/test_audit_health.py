@@ -97,7 +97,8 @@ class Audit:
         call_module("postgresql_grants", **here, **owned, grants=of["audit_access_grants"])
         found = call_module("postgresql_partition_info", **here, tables=of["audit_partitions_tables"])
         self.partitions = [part["name"] for part in found["tables"][0]["partitions"]]
-        checks = declared("__audit_health_checks", __audit_health_found_partitions=found)
+        given = {"__audit_health_found_partitions": found, "audit_passwords": self.passwords}
+        checks = declared("__audit_health_checks", **given)
         self.checks = {check["name"]: check for check in checks["__audit_health_checks"]}
 
     def results(self, *names: str, options: str = LOGGED, **login: Any) -> dict[str, dict[str, Any]]:
@@ -556,3 +557,18 @@ def test_a_certificate_that_ends_soon_is_found(audit):
     del audit.checks["soon"]
     assert result["status"] == "failed"
     assert "it ends" in result["findings"][0]
+
+
+def test_a_login_without_a_password_is_not_said_to_work():
+    names = ["audit_migrator", "audit_reader"]
+    roles = [{"name": name, "login": True} for name in [*names, "audit_verifier"]]
+    given = {"audit_migrator": "a", "audit_reader": "", "audit_other": "b"}
+    rows, checks = "__audit_health_untried_rows", "__audit_health_checks"
+    more = {"audit_health_roles": roles, "audit_passwords": given, "__audit_health_found_partitions": {"tables": []}}
+    found = declared(rows, checks, **more)
+    said = "permission: {} logs in with the vault's password".format
+    assert [(row["name"], row["status"]) for row in found[rows]] == [
+        (said("audit_reader"), "skipped"),
+        (said("audit_verifier"), "skipped"),
+    ]
+    assert [check["name"] for check in found[checks] if "logs in with" in check["name"]] == [said("audit_migrator")]
