@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from members import VERSION
 from throwaway import Host, Run, keep_figure
 
-pytest_plugins = ["throwaway", "members", "election"]
+pytest_plugins = ["throwaway", "members", "election", "drills"]
 
 
 @dataclass
@@ -36,7 +37,8 @@ def figure(scenario: Path) -> Callable[[str, float], None]:
 @pytest.fixture(scope="session", autouse=True)
 def first(hosts: dict[str, Host], playbook, figure) -> First | None:
     if all(
-        host.container.exec_run(["test", "-e", "/etc/patroni/17-main.yml"]).exit_code == 0 for host in hosts.values()
+        host.container.exec_run(["test", "-e", f"/etc/patroni/{VERSION}-main.yml"]).exit_code == 0
+        for host in hosts.values()
     ):
         return None
     checked = playbook("auditdb.postgresql.site", "--check")

@@ -5,12 +5,15 @@ In the order of the file.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg2
 import pytest
+import yaml
 from members import UNIT
 
 LINES = {
@@ -74,6 +77,25 @@ def test_clients_read_through_the_balancer(balancer):
     assert reads(balancer)
 
 
+def test_what_the_site_prints_connects_and_past_the_balancer_too(cluster, playbook, balancer, scenario):
+    """Each line as it is printed, but for the addresses of names that this machine does not resolve."""
+    run = playbook("auditdb.postgresql.connection", **PLAIN)
+    printed = dict(re.findall(r"(write|read|fallback): (host=.*)", run.output))
+    assert [*printed] == ["write", "read", "fallback"], run.output
+    secrets = yaml.safe_load((scenario / "inventory/group_vars/all/secrets.yml").read_text())["audit_passwords"]
+    addresses = {host.container.name: host.address for host in (balancer, *cluster.hosts.values())}
+    standby = {}
+    for name, string in printed.items():
+        options = dict(word.split("=", 1) for word in string.split())
+        hostaddr = ",".join(addresses[host] for host in options["host"].split(","))
+        connection = psycopg2.connect(string, hostaddr=hostaddr, password=secrets[options["user"]])
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_is_in_recovery()")
+            standby[name] = cursor.fetchone()[0]
+        connection.close()
+    assert standby == {"write": False, "read": True, "fallback": False}
+
+
 def test_the_journal_of_each_member_is_loaded_once(cluster, playbook):
     name = "auditdb.postgresql.load_journal"
     loaded = "SELECT count(*) FROM audit.audit_log WHERE action LIKE 'dpkg.%'"
@@ -104,16 +126,6 @@ def test_after_a_switchover_the_site_is_as_it_was(cluster, playbook, balancer, s
 
 
 @contextmanager
-def changed(cluster, wrong, right) -> Iterator[None]:
-    """Change what the members share, meanwhile."""
-    assert cluster.change("/config", wrong, "PATCH")[0] == 200
-    try:
-        yield
-    finally:
-        assert cluster.change("/config", right, "PATCH")[0] == 200
-
-
-@contextmanager
 def stopped(host, unit: str) -> Iterator[None]:
     host.run("systemctl", "stop", unit)
     try:
@@ -128,7 +140,7 @@ def test_health_says_who_is_missing_and_what_waits(cluster, playbook):
     connections = leader.sql("SHOW max_connections")
     more = {"postgresql": {"parameters": {"max_connections": int(connections) + 1}}}
     less = {"postgresql": {"parameters": {"max_connections": int(connections)}}}
-    with changed(cluster, more, less), stopped(missing, UNIT), stopped(other, "etcd"):
+    with cluster.changed(more, less), stopped(missing, UNIT), stopped(other, "etcd"):
         waits = "SELECT count(*) FROM pg_settings WHERE pending_restart"
         cluster.wait(lambda: leader.sql(waits) == "1", "it does not wait")
         run = playbook(HEALTH, **PLAIN)
@@ -144,7 +156,7 @@ def test_health_says_who_is_missing_and_what_waits(cluster, playbook):
 def test_health_says_that_a_second_server_takes_writes_and_that_the_cluster_is_paused(cluster, playbook):
     """As after a Patroni that hangs: its server is promoted by hand, and nobody but health asks it."""
     rogue = cluster.standbys[0]
-    with changed(cluster, {"pause": True}, {"pause": None}):
+    with cluster.changed({"pause": True}, {"pause": None}):
         rogue.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", UNIT)
         try:
             assert rogue.sql("SELECT pg_promote()") == "t"

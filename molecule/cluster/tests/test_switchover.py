@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 import yaml
-from members import UNIT
+from members import UNIT, VERSION
 
 PLAY = "auditdb.postgresql.switchover"
 TIMES = 10 if os.environ.get("AUDITDB_LONG") else 3
@@ -32,7 +32,7 @@ class Load:
         login = f"host={name} port=6432 dbname=audit_db user=audit_writer sslmode=verify-full"
         self.host = host
         self.command = (
-            f"PGPASSFILE=/tmp/pgpass /usr/lib/postgresql/17/bin/pgbench -n -f /tmp/write.sql -c {CLIENTS} -j 1"
+            f"PGPASSFILE=/tmp/pgpass /usr/lib/postgresql/{VERSION}/bin/pgbench -n -f /tmp/write.sql -c {CLIENTS} -j 1"
             f" -T {seconds} -R {RATE} '{login} sslrootcert=/etc/postgresql/tls/ca.crt' 2>&1"
         )
         self.said = ""

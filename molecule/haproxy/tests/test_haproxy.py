@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import psycopg2
 import pytest
 from election import writing
 from members import STATE
-from steering import READS, WRITES, ask, ended, figure, wait
-from throwaway import Host
+from steering import READS, WRITES, ended, figure, wait
+from throwaway import Host, ask
 
 PLAY = "auditdb.postgresql.haproxy"
 FILE = "/etc/haproxy/haproxy.cfg"
@@ -25,17 +23,6 @@ def switch(cluster) -> tuple[Host, Host]:
     # One that has only just come back may not lead yet: Patroni refuses then.
     wait(lambda: cluster.change("/switchover", asked)[0] == 200, "nobody else may lead", seconds=60)
     return before, after
-
-
-@contextmanager
-def replay_held(standby: Host) -> Iterator[None]:
-    """Freeze what replays: a pause that is asked for, Patroni ends at once."""
-    replays = standby.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'")
-    standby.run("kill", "-STOP", replays)
-    try:
-        yield
-    finally:
-        standby.run("kill", "-CONT", replays)
 
 
 def test_writes_reach_who_leads_and_reads_the_other(cluster, balancers):
@@ -86,7 +73,7 @@ def test_a_standby_that_lags_is_not_read_from_until_it_has_caught_up(cluster, ba
     leader, standby = cluster.leader, cluster.standbys[0]
     wait(lambda: balancer.who(READS) == standby.address, "the standby is not read from")
     before = balancer.login(READS)
-    with replay_held(standby):
+    with standby.replay_held():
         # Twice what this inventory allows.
         leader.sql("SELECT pg_logical_emit_message(true, 'steer', repeat('x', 2097152))")
         took = wait(lambda: balancer.who(READS) == leader.address, "a standby that lags is read from")

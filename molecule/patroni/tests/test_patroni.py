@@ -123,13 +123,10 @@ def test_drift_of_what_is_shared_is_shown_and_undone(cluster, playbook):
 
 
 def test_a_paused_cluster_stays_paused(cluster, playbook):
-    assert cluster.change("/config", {"pause": True}, "PATCH")[0] == 200
-    try:
+    with cluster.changed({"pause": True}, {"pause": None}):
         run = playbook(PLAY)
         assert (run.code, run.changed) == (0, 0), run.output
         assert cluster.dcs()["pause"] is True
-    finally:
-        assert cluster.change("/config", {"pause": None}, "PATCH")[0] == 200
 
 
 def started(cluster) -> dict[str, str]:
