@@ -7,22 +7,19 @@ it up and restore it in turn, times inserts with and without archiving, and writ
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from page import measured, write_part
+
 ROOT = Path(__file__).resolve().parents[1]
 INVENTORY = ROOT / ".build/bench-backups/inventory"
-PAGE = ROOT / "docs/benchmarks.md"
-BEGIN, END = "<!-- measured by make bench-backups -->", "<!-- end of backups -->"
 HOSTS = {"bench-bookworm": 12, "bench-trixie": 13}
 SCALE = 68  # of pgbench: about 1 GiB
 ROUNDS = 3
@@ -236,11 +233,8 @@ def measure() -> dict[str, Any]:
 
 def report(found: dict[str, Any]) -> list[str]:
     """Return the section."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
     lines = [
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} at commit {commit.strip()} by `make bench-backups`: "
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, Python {platform.python_version()}. "
-        f"Medians of {ROUNDS} rounds in turns; Debian's packages, one process each.",
+        f"{measured('backups')} Medians of {ROUNDS} rounds in turns; Debian's packages, one process each.",
         "",
         "| PostgreSQL | tool | backup | times a copy | processor | stored | restore | times a copy | processor |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -272,11 +266,7 @@ def main() -> None:
     """Measure, print and write."""
     text = "\n".join(report(measure()))
     print(text)
-    page = PAGE.read_text()
-    if BEGIN not in page:
-        page = f"{page.rstrip()}\n\n## Backups\n\n{BEGIN}\n{END}\n"
-    head, rest = page.split(BEGIN)
-    PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+    write_part("backups", "Backups", text)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- measured by make bench-partitions -->", "<!-- end of partitions -->"
+from page import measured, write_part
+
 OURS, THEIRS = "#1b6ca8", "#c25b1e"
 
 
@@ -168,22 +165,14 @@ def plots(found: dict[str, Any], directory: Path) -> list[str]:
 
 def write(found: dict[str, Any], directory: Path) -> None:
     """Write the section into the page."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
     partmans = ", ".join(f"{each['partman']} on {version}" for version, each in found.items())
     text = [
-        BEGIN,
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} at commit {commit.strip()} by `make bench-partitions`: "
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, Python {platform.python_version()}. "
-        f"Containers, fsync off; pg_partman {partmans}, Debian's packages.",
+        f"{measured('partitions')} Containers, fsync off; pg_partman {partmans}, Debian's packages.",
         "",
         *plots(found, directory),
         *create(found),
         *again(found),
         *live(found),
     ]
-    page = directory / "benchmarks.md"
-    before = page.read_text()
-    if BEGIN not in before:
-        before = f"{before.rstrip()}\n\n## Partitions\n\n{BEGIN}\n{END}\n"
-    head, rest = before.split(BEGIN)
-    page.write_text(head + "\n".join(text) + END + rest.split(END)[1])
+    # Its last line is empty.
+    write_part("partitions", "Partitions", "\n".join(text[:-1]), directory / "benchmarks.md")
