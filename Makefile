@@ -24,7 +24,7 @@ export STATEMENT := $(value SQL)
 
 # Scenarios of test-long: what is theirs alone is little, or takes minutes. Without Mitogen runs ssh, too, and pgBackRest and backup
 # hosts have scenarios each. The pool's works on four hosts, and no other role rests on it.
-LONG := etcd haproxy patroni pgbouncer plain postgresql_backup_pgbackrest_host
+LONG := cluster_debian12 etcd failover_drill haproxy major_upgrade operate patroni pgbouncer pgpool plain postgresql_backup_cluster postgresql_backup_pgbackrest_host
 SCENARIOS := $(filter-out $(LONG),$(sort $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 PACKAGE := ansible_collections.auditdb.postgresql
 PLAY = ansible-playbook -i $(INVENTORY)
@@ -92,16 +92,22 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	$(call step,Restore drills: all of it,AUDITDB_LONG=1 molecule test -s restore_drill)
 	$(call step,Backups by pgBackRest on a backup host,AUDITDB_LONG=1 molecule test -s postgresql_backup_pgbackrest_host)
 	$(call step,Backups on a backup host: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup_host)
+	$(call step,Backups of a cluster that elects its leader,AUDITDB_LONG=1 molecule test -s postgresql_backup_cluster)
 	$(call step,A pool before the database,AUDITDB_LONG=1 molecule test -s pgbouncer)
 	$(call step,Load balancers before two members,AUDITDB_LONG=1 molecule test -s haproxy)
+	$(call step,Reads spread and cached before two servers,AUDITDB_LONG=1 molecule test -s pgpool)
 	$(call step,A site on a cluster: all of it,AUDITDB_LONG=1 molecule test -s cluster)
+	$(call step,A site on a cluster of Debian 12: all of it,AUDITDB_LONG=1 molecule test -s cluster_debian12)
 	$(call step,etcd: three members,AUDITDB_LONG=1 molecule test -s etcd)
-	$(call step,Patroni: three members and what faults cost,AUDITDB_LONG=1 molecule test -s patroni)
+	$(call step,Patroni: three members,AUDITDB_LONG=1 molecule test -s patroni)
+	$(call step,Failover drills: all faults,AUDITDB_LONG=1 molecule test -s failover_drill)
+	$(call step,Operating a cluster: updates and members that come and go,AUDITDB_LONG=1 molecule test -s operate)
+	$(call step,To another major version and back,AUDITDB_LONG=1 molecule test -s major_upgrade)
 	$(call step,The site without Mitogen,molecule test -s plain)
 
 .PHONY: lint
 lint: .venv/.developed
-	$(call step,Lint,ruff check . && ruff format --check . && mypy -p $(PACKAGE).plugins.module_utils -p auditdb_backup -p auditdb_drill && env -u ANSIBLE_COLLECTIONS_SCAN_SYS_PATH ansible-lint && antsibull-changelog lint)
+	$(call step,Lint,ruff check . && ruff format --check . && mypy -p $(PACKAGE).plugins.module_utils -p auditdb_backup -p auditdb_drill -p auditdb_failover && env -u ANSIBLE_COLLECTIONS_SCAN_SYS_PATH ansible-lint && antsibull-changelog lint)
 
 .PHONY: unit
 unit: .venv/.developed
@@ -138,6 +144,18 @@ bench-backups: .venv/.developed ## Measure backups beside a plain copy, pgBackRe
 	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
 	$(call step,Base images,$(PLAY) molecule/shared/images.yml)
 	env -u ANSIBLE_STRATEGY python benchmarks/backups.py
+
+.PHONY: bench-pooling
+bench-pooling: .venv/.developed ## Measure reads through Pgpool, cached and not, and what a connection costs, and write docs/benchmarks.md
+	pip install -q -r benchmarks/requirements.txt
+	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
+	python benchmarks/pooling.py
+
+.PHONY: bench-spreading
+bench-spreading: .venv/.developed ## Measure reads on one, two and three members through the balancer, and write docs/benchmarks.md
+	pip install -q -r benchmarks/requirements.txt
+	$(call step,Container engine,$(PLAY) molecule/shared/engine.yml)
+	python benchmarks/spreading.py
 
 .PHONY: bench
 bench: .venv/.developed ## Measure, side by side with a plain playbook, and write docs/benchmarks.md
