@@ -38,6 +38,17 @@ def test_check_mode_says_what_would_be_done(cluster, playbook):
     assert run.code == 0 and "the leader's postmaster is killed with -9." in run.text
 
 
+def test_clients_that_cannot_begin_end_the_drill_and_leave_nothing(drill, nothing_left, balancer):
+    balancer.run("systemctl", "stop", "pgbouncer")
+    try:
+        drilled = drill("haproxy_kill")
+    finally:
+        balancer.run("systemctl", "start", "pgbouncer")
+    assert drilled.run.code != 0 and not drilled.evidence
+    assert "No fault was injected: " in drilled.run.text and "Remedy: see whether" in drilled.run.text
+    nothing_left()
+
+
 def test_a_budget_that_is_exceeded_is_red_after_the_evidence_is_written(drill, nothing_left):
     drilled = drill("haproxy_kill", "postgres_crash", failover_drill_budgets={"process": 0})
     assert drilled.run.code != 0
