@@ -30,8 +30,8 @@ PACKAGE := ansible_collections.auditdb.postgresql
 PLAY = ansible-playbook -i $(INVENTORY)
 # Mitogen makes a run five to twelve times faster; the collection does not need it (MITOGEN=0 goes without).
 ifeq ($(MITOGEN),1)
-export ANSIBLE_STRATEGY := mitogen_linear
-export ANSIBLE_STRATEGY_PLUGINS = $(shell echo $(CURDIR)/.venv/lib/python3*/site-packages/ansible_mitogen/plugins/strategy)
+export ANSIBLE_STRATEGY := mitogen_unpinned
+export ANSIBLE_STRATEGY_PLUGINS := $(CURDIR)/molecule/shared/strategy
 export ANSIBLE_DEPRECATION_WARNINGS := false
 endif
 
