@@ -22,9 +22,10 @@ export ANSIBLE_COLLECTIONS_SCAN_SYS_PATH := false
 # As it was typed: make would read a dollar sign in it.
 export STATEMENT := $(value SQL)
 
-# Scenarios of test-long: what is theirs alone is little, or takes minutes. Without Mitogen runs ssh, too, and pgBackRest and backup
-# hosts have scenarios each. The pool's works on four hosts, and no other role rests on it.
-LONG := cluster_debian12 etcd failover_drill haproxy major_upgrade operate patroni pgbouncer pgpool plain postgresql_backup_cluster postgresql_backup_pgbackrest_host
+# Scenarios of test-long: what is theirs alone is little, or takes minutes. Without Mitogen runs ssh, too; commands and cluster have a
+# backup host, a pool and balancers.
+LONG := cluster_debian12 etcd failover_drill haproxy major_upgrade operate patroni pgbouncer pgpool plain postgresql_backup_cluster \
+	postgresql_backup_host postgresql_backup_pgbackrest postgresql_backup_pgbackrest_host postgresql_restore_logical
 SCENARIOS := $(filter-out $(LONG),$(sort $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 PACKAGE := ansible_collections.auditdb.postgresql
 PLAY = ansible-playbook -i $(INVENTORY)
@@ -68,7 +69,7 @@ down: .venv/.installed ## Remove the throwaway hosts of the inventory and what w
 
 ##@ Test
 .PHONY: test
-test: test-quick ## Run the whole test suite, what fails early first
+test: test-quick ## Run what each change must pass, what fails early first
 	$(call step,Sanity of the collection,tests/sanity.sh)
 	$(call step,Real hosts,$(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target commands $(SCENARIOS:%=scenario-%))
 

@@ -96,6 +96,7 @@ def test_what_the_site_prints_connects_and_past_the_balancer_too(cluster, playbo
     assert standby == {"write": False, "read": True, "fallback": False}
 
 
+@pytest.mark.long
 def test_the_journal_of_each_member_is_loaded_once(cluster, playbook):
     name = "auditdb.postgresql.load_journal"
     loaded = "SELECT count(*) FROM audit.audit_log WHERE action LIKE 'dpkg.%'"
@@ -134,6 +135,7 @@ def stopped(host, unit: str) -> Iterator[None]:
         host.run("systemctl", "start", unit)
 
 
+@pytest.mark.long
 def test_health_says_who_is_missing_and_what_waits(cluster, playbook):
     cluster.whole()
     leader, missing, other = cluster.leader, *cluster.standbys
@@ -153,6 +155,7 @@ def test_health_says_who_is_missing_and_what_waits(cluster, playbook):
     cluster.whole()
 
 
+@pytest.mark.long
 def test_health_says_that_a_second_server_takes_writes_and_that_the_cluster_is_paused(cluster, playbook):
     """As after a Patroni that hangs: its server is promoted by hand, and nobody but health asks it."""
     rogue = cluster.standbys[0]
@@ -171,6 +174,7 @@ def test_health_says_that_a_second_server_takes_writes_and_that_the_cluster_is_p
     assert rogue.sql("SELECT pg_is_in_recovery()") == "t", "it still takes writes"
 
 
+@pytest.mark.long
 def test_where_nobody_leads_it_is_waited_for_and_then_refused(cluster, playbook):
     leader, witness = cluster.leader, cluster.standbys[0]
     assert cluster.change("/config", {"pause": True}, "PATCH")[0] == 200
@@ -194,6 +198,7 @@ def test_where_nobody_leads_it_is_waited_for_and_then_refused(cluster, playbook)
     cluster.whole()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", ["server", "topology", "standby", "backup", "restore", "restore_logical", "restore_drill", "disaster_plan"]
 )

@@ -82,6 +82,7 @@ def test_a_switchover_under_load_fails_no_transaction(cluster, playbook, balance
     assert max(pauses) < 10, "clients wait for 10 s at most"
 
 
+@pytest.mark.long
 def test_a_candidate_can_be_named(cluster, playbook):
     cluster.whole()
     candidate = cluster.standbys[-1].name
@@ -98,6 +99,7 @@ def test_check_mode_says_who_would_lead(cluster, playbook):
     assert cluster.leader_name() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -117,6 +119,7 @@ def test_wrong_input_changes_nothing(cluster, playbook, values, said):
     assert cluster.leader_name() == before
 
 
+@pytest.mark.long
 def test_a_long_transaction_is_refused_before_clients_wait(cluster, playbook, balancer):
     cluster.whole()
     before = cluster.leader_name()
@@ -138,6 +141,7 @@ def test_a_long_transaction_is_refused_before_clients_wait(cluster, playbook, ba
     assert cluster.leader_name() == before
 
 
+@pytest.mark.long
 def test_who_does_not_answer_is_not_next(cluster, playbook):
     """A standby streams without its Patroni, and would not be promoted by it."""
     cluster.whole()
