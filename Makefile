@@ -22,10 +22,11 @@ export ANSIBLE_COLLECTIONS_SCAN_SYS_PATH := false
 # As it was typed: make would read a dollar sign in it.
 export STATEMENT := $(value SQL)
 
-# Scenarios of test-long: what is theirs alone is little, or takes minutes. Without Mitogen runs ssh, too; commands and cluster have a
-# backup host, a pool and balancers.
-LONG := cluster_debian12 etcd failover_drill haproxy major_upgrade operate patroni pgbouncer pgpool plain postgresql_backup_cluster \
-	postgresql_backup_host postgresql_backup_pgbackrest postgresql_backup_pgbackrest_host postgresql_restore_logical
+# Scenarios of test-long: what is theirs alone is little, or takes minutes. Without Mitogen runs ssh, too; default has the database and
+# its schema, commands have a standby and a backup host, cluster has a pool and a balancer.
+LONG := audit_database audit_schema cluster_debian12 etcd failover_drill haproxy major_upgrade operate patroni pgbouncer pgpool plain \
+	postgresql_backup_cluster postgresql_backup_host postgresql_backup_pgbackrest postgresql_backup_pgbackrest_host \
+	postgresql_restore_logical postgresql_standby
 SCENARIOS := $(filter-out $(LONG),$(sort $(patsubst molecule/%/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 PACKAGE := ansible_collections.auditdb.postgresql
 PLAY = ansible-playbook -i $(INVENTORY)
@@ -84,6 +85,9 @@ test-long: .venv/.developed ## The long proofs; figures go to docs/proof.md
 	$(call step,Base images,$(PLAY) molecule/shared/images.yml)
 	$(call step,Long proofs,pytest -q -n 2 --dist loadgroup tests/long)
 	$(call step,Modules against PostgreSQL 15: what is the same on 17,AUDITDB_LONG=1 pytest -q -n 2 --dist loadgroup -m newest -k pg15 tests/integration)
+	$(call step,The database,molecule test -s audit_database)
+	$(call step,Its schema,molecule test -s audit_schema)
+	$(call step,The site on both releases: all of it,AUDITDB_LONG=1 molecule test -s default)
 	$(call step,Health: each break alone,AUDITDB_LONG=1 molecule test -s audit_health)
 	$(call step,Standbys: all of it,AUDITDB_LONG=1 molecule test -s postgresql_standby)
 	$(call step,Backups: all of it,AUDITDB_LONG=1 molecule test -s postgresql_backup)

@@ -58,6 +58,7 @@ def test_the_second_run_changes_nothing(playbook, figure):
     assert (run.code, run.changed) == (0, 0), run.output
 
 
+@pytest.mark.long
 def test_check_mode_on_the_running_cluster_changes_nothing(playbook):
     run = playbook("auditdb.postgresql.site", "--check", "--diff")
     assert (run.code, run.changed) == (0, 0), run.output
@@ -107,6 +108,7 @@ def test_the_journal_of_each_member_is_loaded_once(cluster, playbook):
     assert int(cluster.leader.sql(loaded, "audit_db")) == before
 
 
+@pytest.mark.long
 def test_after_a_switchover_the_site_is_as_it_was(cluster, playbook, balancer, scenario):
     cluster.whole()
     before, candidate = cluster.leader, cluster.standbys[0]

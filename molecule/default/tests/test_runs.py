@@ -6,6 +6,7 @@ import json
 import secrets
 import threading
 
+import pytest
 import yaml
 
 ROLES = ["migrator", "writer", "reader", "verifier", "partitioner", "backup", "monitor"]
@@ -53,6 +54,7 @@ def test_health_goes_red_and_names_the_remedy(playbook, hosts):
     assert host.sql("SELECT has_table_privilege('audit_writer', 'audit.audit_log', 'DELETE')", "audit_db") == "f"
 
 
+@pytest.mark.long
 def test_a_reboot_half_way_is_finished_by_the_next_run(playbook, hosts):
     host = hosts["default-trixie"]
     host.sql("DROP DATABASE audit_db WITH (FORCE)")

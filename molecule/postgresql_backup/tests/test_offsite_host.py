@@ -146,6 +146,7 @@ def test_a_host_that_is_away_or_another_one_is_an_error(database, place):
     assert offsite(database).code == 0
 
 
+@pytest.mark.long
 @pytest.mark.newest
 def test_a_repository_is_made_of_it_and_restored_from(database, place):
     last = database.sql("INSERT INTO ledger DEFAULT VALUES RETURNING id")
@@ -168,6 +169,7 @@ def test_a_repository_is_made_of_it_and_restored_from(database, place):
     database.shell(f"rm -rf {RESTORED}")
 
 
+@pytest.mark.long
 @pytest.mark.newest
 def test_a_lost_site_is_rehearsed_from_it(database, place, playbook):
     """The repository is as good as gone: what it has and the second place has not is not restored."""
