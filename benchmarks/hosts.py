@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import statistics
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSWORD = "only-for-this-benchmark"
+
+
+def medians(runs: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, tuple[float, float]]:
+    """Return the medians of what `Hosts.rate` has returned, by what was measured."""
+    return {
+        name: (statistics.median(r[0] for r in each), statistics.median(r[1] for r in each))
+        for name, each in runs.items()
+    }
 
 
 class Hosts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from chart import pyplot, save
 from page import measured, write_part
 
 OURS, THEIRS = "#1b6ca8", "#c25b1e"
@@ -126,13 +127,7 @@ def live(found: dict[str, Any]) -> list[str]:
 
 def plots(found: dict[str, Any], directory: Path) -> list[str]:
     """Draw the plots, and return the lines that show them."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    mpl.rcParams["svg.hashsalt"] = "auditdb"
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(9, 3.2))
     for version, figures in found.items():
         style = "-o" if version == "17" else "--s"
         rows = figures["create"]
@@ -158,8 +153,7 @@ def plots(found: dict[str, Any], directory: Path) -> list[str]:
     right.bar(range(len(names)), values, color=colours)
     right.set_xticks(range(len(names)), names, fontsize=7)
     right.set(yscale="log", ylabel="s", title="Worst answer to the application")
-    figure.tight_layout()
-    figure.savefig(directory / "partitions.svg", metadata={"Date": None})
+    save(figure, directory / "partitions.svg")
     return ["![times to create, and worst answers](partitions.svg)", ""]
 
 

@@ -7,11 +7,11 @@ same statement in turns, and writes its part of docs/benchmarks.md. About two mi
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from typing import Any
 
-from hosts import PASSWORD, ROOT, Hosts
+from chart import bars, pyplot, save
+from hosts import PASSWORD, ROOT, Hosts, medians
 from page import PAGE, measured, write_part
 
 HOSTS = Hosts(ROOT / ".build/bench-pooling/inventory", "cluster")
@@ -78,33 +78,18 @@ def measure() -> dict[str, dict[str, list[tuple[float, float]]]]:
 
 def plot(middle: dict[str, dict[str, tuple[float, float]]]) -> None:
     """Draw answers a second."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    mpl.rcParams["svg.hashsalt"] = "auditdb"
-    figure, axes = plt.subplots(1, len(middle), figsize=(9, 3))
+    figure, axes = pyplot().subplots(1, len(middle), figsize=(9, 3))
     for axis, (what, ways) in zip(axes, middle.items(), strict=True):
         colours = ["#1b6ca8" if "cached" in way and "not" not in way else "#c25b1e" for way in ways]
-        axis.barh(range(len(ways)), [each[0] for each in ways.values()], color=colours)
-        axis.set_yticks(range(len(ways)), [way.replace(", ", ",\n") for way in ways], fontsize=7)
-        axis.invert_yaxis()
+        bars(axis, {way.replace(", ", ",\n"): speed for way, (speed, _latency) in ways.items()}, colours)
         axis.set(title=what, xlabel="a second")
         axis.tick_params(axis="x", labelsize=7)
-    figure.tight_layout()
-    figure.savefig(PAGE.parent / "pooling.svg", metadata={"Date": None})
+    save(figure, PAGE.parent / "pooling.svg")
 
 
 def report(found: dict[str, dict[str, list[tuple[float, float]]]], hits: str) -> list[str]:
     """Return the section, and draw the plot."""
-    middle = {
-        what: {
-            way: (statistics.median(e[0] for e in each), statistics.median(e[1] for e in each))
-            for way, each in ways.items()
-        }
-        for what, ways in found.items()
-    }
+    middle = {what: medians(ways) for what, ways in found.items()}
     plot(middle)
     lines = [
         f"{measured('pooling')} "

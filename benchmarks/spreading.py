@@ -6,13 +6,13 @@ small share of a processor, so that they do not compete for one machine's. About
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
 from typing import Any
 
-from hosts import ROOT, Hosts
+from chart import bars, pyplot, save
+from hosts import ROOT, Hosts, medians
 from page import PAGE, measured, write_part
 
 HOSTS = Hosts(ROOT / ".build/bench-spreading/inventory", "elected")
@@ -77,27 +77,16 @@ def measure() -> dict[str, list[tuple[float, float]]]:
 
 def plot(middle: dict[str, tuple[float, float]]) -> None:
     """Draw answers a second."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    mpl.rcParams["svg.hashsalt"] = "auditdb"
-    figure, axis = plt.subplots(figsize=(7, 2.2))
-    axis.barh(range(len(middle)), [each[0] for each in middle.values()], color=["#c25b1e", *["#1b6ca8"] * 3])
-    axis.set_yticks(range(len(middle)), [way.replace(": ", ":\n") for way in middle], fontsize=7)
-    axis.invert_yaxis()
+    figure, axis = pyplot().subplots(figsize=(7, 2.2))
+    speeds = {way.replace(": ", ":\n"): speed for way, (speed, _latency) in middle.items()}
+    bars(axis, speeds, ["#c25b1e", *["#1b6ca8"] * 3])
     axis.set(xlabel="reads a second")
-    figure.tight_layout()
-    figure.savefig(PAGE.parent / "spreading.svg", metadata={"Date": None})
+    save(figure, PAGE.parent / "spreading.svg")
 
 
 def report(found: dict[str, list[tuple[float, float]]]) -> list[str]:
     """Return the section, and draw the plot."""
-    middle = {
-        way: (statistics.median(e[0] for e in each), statistics.median(e[1] for e in each))
-        for way, each in found.items()
-    }
+    middle = medians(found)
     plot(middle)
     lines = [
         f"{measured('spreading')} "

@@ -1,0 +1,31 @@
+"""The charts of the benchmarks, as SVG that is the same for the same figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, which only `make bench-NAME` installs."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt
+
+    mpl.rcParams["svg.hashsalt"] = "auditdb"
+    return plt
+
+
+def bars(axis: Any, values: Mapping[str, float], colours: Sequence[str]) -> None:
+    """Draw a bar for each value, the first on top."""
+    axis.barh(range(len(values)), [*values.values()], color=colours)
+    axis.set_yticks(range(len(values)), [*values], fontsize=7)
+    axis.invert_yaxis()
+
+
+def save(figure: Any, file: Path) -> None:
+    """Write the chart."""
+    figure.tight_layout()
+    figure.savefig(file, metadata={"Date": None})
