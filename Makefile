@@ -72,7 +72,7 @@ down: .venv/.installed ## Remove the throwaway hosts of the inventory and what w
 .PHONY: test
 test: test-quick ## Run what each change must pass, what fails early first
 	$(call step,Sanity of the collection,tests/sanity.sh)
-	$(call step,Real hosts,$(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target commands $(SCENARIOS:%=scenario-%))
+	$(call step,Real hosts,tests/summed.sh $(MAKE) --no-print-directory --jobs $(JOBS) --output-sync=target commands $(SCENARIOS:%=scenario-%))
 
 .PHONY: test-quick
 test-quick: .venv/.developed ## Lint, unit tests and module tests
