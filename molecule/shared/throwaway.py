@@ -216,6 +216,8 @@ def playbook(scenario: Path) -> Iterator[Callable[..., Run]]:
             check=False,
             timeout=1200,
         )
+        if done.returncode != 0:
+            print(done.stdout)  # pytest shows it where the test fails
         return Run(done.returncode, done.stdout)
 
     yield run
