@@ -42,6 +42,10 @@ def dcs_change(live: Mapping[str, Any], wanted: Mapping[str, Any], keep: Sequenc
 
 
 Member = Mapping[str, Any]
+UNDECLARED = (
+    "declare it, and run playbooks/add_replica.yml; or stop its Patroni for good: "
+    "systemctl disable --now patroni@VERSION-NAME there"
+)
 
 
 def _leads(found: Mapping[str, Member]) -> list[str]:
@@ -60,10 +64,7 @@ def _leader_findings(found: Mapping[str, Member]) -> list[str]:
 
 
 def _streaming_findings(found: Mapping[str, Member], members: Sequence[str], leaving: str = "") -> list[str]:
-    """Return what keeps a declared member from streaming from the leader, and members that are not declared.
-
-    One that is leaving need not stream, and may be known still.
-    """
+    """Return what keeps a declared member from streaming from the leader; one that is leaving need not."""
     leading = _leads(found)
     leader = found[leading[0]]["server"] if leading else {}
     findings = []
@@ -83,8 +84,13 @@ def _streaming_findings(found: Mapping[str, Member], members: Sequence[str], lea
                 findings.append(f"{name} does not stream from {leading[0] if leading else 'a leader'}")
             elif timeline != leader["timeline"]:
                 findings.append(f"{name} is on timeline {timeline}, and {leading[0]} on {leader['timeline']}")
+    return findings
+
+
+def _undeclared_findings(found: Mapping[str, Member], members: Sequence[str], leaving: str = "") -> list[str]:
+    """Return the members that are not declared; one that is leaving may be known still."""
     known = {row["name"] for each in found.values() for row in each["cluster"].get("members", [])}
-    return findings + [f"{name} is a member, and not declared" for name in sorted(known - {*members, leaving})]
+    return [f"{name} is a member, and not declared" for name in sorted(known - {*members, leaving})]
 
 
 def _waiting_findings(found: Mapping[str, Member]) -> list[str]:
@@ -125,6 +131,7 @@ def cluster_rows(found: Mapping[str, Member], members: Sequence[str]) -> list[di
             _streaming_findings(found, members),
             "run playbooks/site.yml; patronictl list, and reinit for one that cannot follow",
         ),
+        row("no other host is a member", _undeclared_findings(found, members), UNDECLARED),
         row(
             "no member waits for a restart to put a setting in force",
             _waiting_findings(found),
@@ -164,6 +171,7 @@ def cluster_refusals(
         f"{each}. Remedy: run playbooks/site.yml; for one that cannot follow, rebuild_replica.yml"
         for each in _streaming_findings(stay, members, without)
     ]
+    wrong += [f"{each}. Remedy: {UNDECLARED}" for each in _undeclared_findings(stay, members, without)]
     if any(each["cluster"].get("pause") or each["patroni"].get("pause") for each in stay.values()):
         wrong.append("the cluster is paused. Remedy: patronictl resume, once who has paused it agrees")
     wrong += [

@@ -12,7 +12,7 @@ cluster_rows, cluster_refusals, cluster_lowered = (
     FILTERS[f"cluster_{name}"] for name in ("rows", "refusals", "lowered")
 )
 MEMBERS = ["db1", "db2", "db3"]
-LEADS, STREAMS, WAITS, PAUSED, ETCD = range(5)
+LEADS, STREAMS, UNDECLARED, WAITS, PAUSED, ETCD = range(6)
 
 
 def member(*, leads: bool) -> dict:
@@ -40,11 +40,11 @@ def findings(found, line):
 
 def test_all_is_well(found):
     rows = cluster_rows(found, MEMBERS)
-    assert [row["status"] for row in rows] == ["ok"] * 5
-    assert [row["findings"] for row in rows] == [[]] * 5
+    assert [row["status"] for row in rows] == ["ok"] * 6
+    assert [row["findings"] for row in rows] == [[]] * 6
     old = copy.deepcopy(found)
     old["db1"]["patroni"]["role"] = "master"  # Patroni 3
-    assert [row["findings"] for row in cluster_rows(old, MEMBERS)] == [[]] * 5
+    assert [row["findings"] for row in cluster_rows(old, MEMBERS)] == [[]] * 6
 
 
 def test_who_leads(found):
@@ -65,13 +65,19 @@ def test_who_leads(found):
         (lambda found: found["db2"]["server"].update(timeline=None), "db2 does not stream from db1"),
         (lambda found: found["db1"]["server"].update(streaming=["db3"]), "db2 does not stream from db1"),
         (lambda found: found["db2"]["server"].update(timeline=3), "db2 is on timeline 3, and db1 on 4"),
-        (lambda found: found["db3"]["cluster"]["members"].append({"name": "db4"}), "db4 is a member, and not declared"),
     ],
 )
 def test_who_does_not_stream(found, change, finding):
     change(found)
     assert findings(found, STREAMS) == [finding]
     assert cluster_rows(found, MEMBERS)[STREAMS]["status"] == "failed"
+
+
+def test_who_is_a_member_and_not_declared(found):
+    found["db3"]["cluster"]["members"].append({"name": "db4"})
+    assert findings(found, STREAMS) == []
+    assert findings(found, UNDECLARED) == ["db4 is a member, and not declared"]
+    assert cluster_rows(found, MEMBERS)[UNDECLARED]["status"] == "failed"
 
 
 def test_what_waits_for_a_restart(found):
@@ -109,6 +115,7 @@ def test_a_whole_cluster_refuses_nothing(found):
         (lambda found: found.pop("db2"), "db2 cannot be reached"),
         (lambda found: found["db1"]["server"].update(streaming=["db3"]), "db2 does not stream from db1"),
         (lambda found: found["db3"]["server"].update(standby=False), "db3 takes writes, and does not lead"),
+        (lambda found: found["db3"]["cluster"]["members"].append({"name": "db4"}), "db4 is a member, and not declared"),
         (lambda found: found["db3"]["cluster"].update(pause=True), "the cluster is paused"),
         (lambda found: found["db3"]["etcd"].update({"db2:2379": False}), "etcd: db2:2379 does not say"),
     ],

@@ -19,6 +19,7 @@ from members import UNIT
 LINES = {
     "leader": "one member leads, and no other server takes writes",
     "streaming": "each declared member streams from the leader, on its timeline",
+    "others": "no other host is a member",
     "waiting": "no member waits for a restart to put a setting in force",
     "pause": "a failure of the leader is answered; a pause is said",
     "etcd": "etcd has its quorum, and all of its members",

@@ -146,12 +146,18 @@ def test_one_that_is_gone_for_good_leaves_all_the_same(cluster, timed, declared,
         run = timed("remove_node", "-e", "patroni_remove=oper4", inventory=held)
         assert run.code == 4, run.output
         assert "oper4 is no member any more" in run.text
+        assert f"makes it a member again, until there systemctl disable --now {UNIT}" in run.text
         assert etcd_members(cluster.hosts["oper1"]) == ["oper1", "oper2"]
         assert slots(cluster) == {"oper1", "oper2"} - {cluster.leader_name()}
     finally:
         spare.container.start()
+    cluster.wait(lambda: "oper4" in {each["name"] for each in cluster.listed()}, "it has not come back")
+    run = timed("health")
+    assert run.code != 0 and "oper4 is a member, and not declared" in run.text
+    assert "stop its Patroni for good: systemctl disable --now" in run.text
+    spare.run("systemctl", "disable", "--now", UNIT)
     run = timed("add_replica")
     assert run.code == 0, run.output
     cluster.whole()
     assert etcd_members(cluster.hosts["oper1"]) == ALL
-    assert {each["name"] for each in cluster.listed() if each["state"] in ("running", "streaming")} >= {*ALL}
+    assert {each["name"] for each in cluster.listed()} == {*ALL}
