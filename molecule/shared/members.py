@@ -47,6 +47,12 @@ class Cluster:
         method = options.pop("method", "GET")
         return pool.request(method, path, timeout=5, retries=False, **options)
 
+    def etcdctl(self, host: Host, *arguments: str) -> tuple[int, str]:
+        """Ask the host's own member of etcd with Patroni's certificate; return the exit code, and what it printed."""
+        tls = "--cacert /etc/etcd/tls/ca.crt --cert /etc/etcd/tls/client.crt --key /etc/etcd/tls/client.key"
+        command = f"ETCDCTL_API=3 timeout 10 etcdctl --endpoints https://{host.container.name}:2379 {tls}"
+        return self.call(host, "sh", "-c", f'{command} "$@" 2> /dev/null', "sh", *arguments)
+
     def listed(self) -> list[dict[str, Any]]:
         """Return the members as the first says that answers."""
         for host in self.hosts.values():
