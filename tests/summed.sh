@@ -9,9 +9,11 @@ code=0
 "$@" 2>&1 | tee "$log" || code=$?
 if [ "$code" != 0 ]; then
     printf '\n==> What failed (exit code %s)\n' "$code"
-    # pytest's reasons and names, Ansible's failed tasks, the Makefile's steps: without molecule's frame and colours.
-    sed -E 's/\x1b\[[0-9;]*m//g; s/^ *│ ?//' "$log" |
-        grep -aE '^E +([A-Za-z_.]*(Error|Exception|Failed|Timeout)\b|.*(FAILED|fatal:))|^(FAILED|ERROR) .+|^fatal: |^==> FAILED' |
-        cut -c1-600 | tail -n 40 || true
+    # pytest's reasons and names, Ansible's failed tasks, the Makefile's steps: without molecule's frame and colours, and as it folds them.
+    sed -E 's/\x1b\[[0-9;]*m//g; s/^ *│ ?//' "$log" | awk '
+        /^FAILED - RETRYING/ { next }
+        /^E +([A-Za-z_.]*(Error|Exception|Failed|Timeout)|.*(FAILED|fatal:))|^(FAILED|ERROR)|^fatal: |^==> FAILED/ { print; folded = 2; next }
+        folded-- > 0 && /^  [^ ]/ { print; next }
+        { folded = 0 }' | cut -c1-600 | tail -n 40
 fi
 exit "$code"

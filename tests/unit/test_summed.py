@@ -10,6 +10,9 @@ FRAMED = "\x1b[2m\u2502\x1b[0m "
 PRINTED = [
     f"{FRAMED}E   AssertionError: a reason",
     f"{FRAMED}FAILED tests/test_a.py::test_b - AssertionError: a reason",
+    f"{FRAMED}FAILED",
+    f"{FRAMED}  tests/test_a.py::test_with_a_long_name",
+    "FAILED - RETRYING: [a]: Wait",
     *["much else"] * 100,
     "==> FAILED: Scenario a (exit code 1)",
 ]
@@ -27,6 +30,8 @@ def test_what_failed_is_said_again_at_the_end_without_frame_and_colours():
     assert summary.splitlines() == [
         "E   AssertionError: a reason",
         "FAILED tests/test_a.py::test_b - AssertionError: a reason",
+        "FAILED",
+        "  tests/test_a.py::test_with_a_long_name",
         "==> FAILED: Scenario a (exit code 1)",
     ]
 

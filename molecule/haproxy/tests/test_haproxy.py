@@ -154,6 +154,7 @@ def test_the_statistics_are_on_loopback_alone(balancer):
         ("haproxy_write_port", "0"),
         ("haproxy_write_port", "6432"),
         ("haproxy_read_port", "5000"),
+        ("haproxy_nameservers", '["dns.example.org"]'),
         ("haproxy_listen_addresses", '["everywhere"]'),
         ("haproxy_listen_addresses", '["192.0.2.10"]'),
         ("haproxy_statistics_address", '"0.0.0.0"'),
