@@ -19,8 +19,10 @@ def pyplot() -> Any:
 
 
 def bars(axis: Any, values: Mapping[str, float], colours: Sequence[str]) -> None:
-    """Draw a bar for each value, the first on top."""
-    axis.barh(range(len(values)), [*values.values()], color=colours)
+    """Draw a bar for each value, which it says, the first on top."""
+    drawn = axis.barh(range(len(values)), [*values.values()], color=colours)
+    axis.bar_label(drawn, fmt="{:.0f}", fontsize=7, padding=2)
+    axis.margins(x=0.25)
     axis.set_yticks(range(len(values)), [*values], fontsize=7)
     axis.invert_yaxis()
 
