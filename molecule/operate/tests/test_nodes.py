@@ -154,7 +154,7 @@ def test_one_that_is_gone_for_good_leaves_all_the_same(cluster, timed, declared,
     cluster.wait(lambda: "oper4" in {each["name"] for each in cluster.listed()}, "it has not come back")
     run = timed("health")
     assert run.code != 0 and "oper4 is a member, and not declared" in run.text
-    assert "stop its Patroni for good: systemctl disable --now" in run.text
+    assert "stop its Patroni for good" in run.text
     spare.run("systemctl", "disable", "--now", UNIT)
     run = timed("add_replica")
     assert run.code == 0, run.output
