@@ -18,7 +18,7 @@ from page import PAGE, measured, write_part
 HOSTS = Hosts(ROOT / ".build/bench-spreading/inventory", "elected")
 MEMBERS = ["read1", "read2", "read3"]
 BALANCER = "read-lb"
-SHARE = "0.3"
+SHARE = "0.4"
 ROUNDS, SECONDS, CLIENTS = 3, 8, 8
 # A report over some of the rows: a client that asks for it has little to do itself.
 READ = "SELECT sum(length(v)) FROM public.reference WHERE id <= 20000"
