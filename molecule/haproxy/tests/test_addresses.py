@@ -6,33 +6,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import docker
+import pytest
 from steering import READS, WRITES, figure, wait
 from throwaway import Host
-
-TAKERS = "auditdb-steer-taker"
 
 
 @contextmanager
 def moved(host: Host) -> Iterator[None]:
     """Stop a host meanwhile, and start it when others have its address."""
-    engine, before, takers = docker.from_env(), host.address, []
-    image = host.container.image
+    engine, before, image = docker.from_env(), host.address, host.container.image
+    takers: list[Host] = []
     host.container.kill()
     try:
         # The engine gives the lowest address that nobody has.
-        while not takers or before not in [Host(name, host.inventory).address for name in takers]:
-            takers.append(f"{TAKERS.removeprefix('auditdb-')}{len(takers)}")
+        for name in [f"steer-taker{number}" for number in range(100)]:
             engine.containers.run(
-                image, ["sleep", "infinity"], entrypoint="", name=f"auditdb-{takers[-1]}", network="auditdb",
+                image, ["sleep", "infinity"], entrypoint="", name=f"auditdb-{name}", network="auditdb",
                 labels={"auditdb.postgresql": "hosts"}, detach=True,
             )  # fmt: skip
-            assert len(takers) < 100, "nobody gets its address"
+            takers.append(Host(name, host.inventory))
+            if takers[-1].address == before:
+                break
+        else:
+            pytest.fail("nobody gets its address")
         yield
         host.container.start()
         assert host.address != before
     finally:
-        for name in takers:
-            Host(name, host.inventory).container.remove(force=True)
+        for taker in takers:
+            taker.container.remove(force=True)
         host.container.start()  # which is nothing where it runs
 
 
