@@ -53,6 +53,26 @@ class Cluster:
         command = f"ETCDCTL_API=3 timeout 10 etcdctl --endpoints https://{host.container.name}:2379 {tls}"
         return self.call(host, "sh", "-c", f'{command} "$@" 2> /dev/null', "sh", *arguments)
 
+    def etcd(self) -> dict[str, dict[str, Any]]:
+        """Return how each member of etcd is that answers, by the name of its host."""
+        asked = self.etcdctl(next(iter(self.hosts.values())), "endpoint", "status", "--cluster", "-w", "json")[1]
+        found = json.loads(asked or "[]")
+        names = {f"https://{host.container.name}:2379": name for name, host in self.hosts.items()}
+        return {names[each["Endpoint"]]: each["Status"] for each in found}
+
+    def leads_etcd(self) -> Host | None:
+        """Return the host that leads etcd; None while none does."""
+        found = self.etcd()
+        return next((self.hosts[name] for name, each in found.items() if each["leader"] == _id(each)), None)
+
+    def lead_etcd(self, host: Host) -> None:
+        """Have this host lead etcd."""
+        before = self.leads_etcd()
+        assert before is not None
+        if before.name != host.name:
+            code, output = self.etcdctl(before, "move-leader", f"{_id(self.etcd()[host.name]):x}")
+            assert code == 0, output
+
     def listed(self) -> list[dict[str, Any]]:
         """Return the members as the first says that answers."""
         for host in self.hosts.values():
@@ -171,6 +191,11 @@ class Cluster:
         vars(found).update(vars(outcome(writer, rows)))
         cost = {"outage_s": round(found.outage, 2), "rows": found.rows, "lost": len(found.lost)}
         keep_figure(FIGURES, fault, cost)
+
+
+def _id(status: dict[str, Any]) -> int:
+    """Return the number of a member of etcd."""
+    return int(status["header"]["member_id"])
 
 
 def passwords() -> dict[str, str]:

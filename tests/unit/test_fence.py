@@ -43,13 +43,13 @@ def test_who_leads_is_who_holds_the_key_by_a_lease(fence):
 
 def test_silence_is_counted_from_its_first_look_on(fence):
     suspicion = fence.Suspicion()
-    assert [suspicion.look("db1", second, silent=True) for second in (10, 11, 13)] == [0, 1, 3]
-    assert suspicion.look("db1", 14, silent=False) == 0
-    assert [suspicion.look("db1", second, silent=True) for second in (15, 16)] == [0, 1]
-    assert suspicion.look("db3", 17, silent=True) == 0, "another leads"
+    assert [suspicion.look("db1", at, at + 1, silent=True) for at in (10, 11, 13)] == [1, 2, 4]
+    assert suspicion.look("db1", 14, 14.1, silent=False) == 0
+    assert [suspicion.look("db1", at, at + 1, silent=True) for at in (15, 16)] == [1, 2]
+    assert suspicion.look("db3", 17, 18, silent=True) == 1, "another leads"
 
 
-@pytest.mark.parametrize(("left", "is_renewed"), [(20, True), (17, True), (16, False), (3, False), (-1, True)])
+@pytest.mark.parametrize(("left", "is_renewed"), [(20, True), (18, True), (17, False), (3, False), (-1, True)])
 def test_who_renews_its_place_is_not_dead(fence, settings, left, is_renewed):
     assert fence.renewed(left, settings) is is_renewed
 

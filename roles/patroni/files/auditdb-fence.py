@@ -29,7 +29,7 @@ EVERY = 1.0
 """Seconds between two looks, and for which an answer is waited for."""
 SUSPECTED = 5
 """Seconds for which a member's suspicion stands when it is not said again."""
-MARGIN = 2
+MARGIN = 1
 """Seconds by which a leader that lives may be late to renew its place."""
 
 
@@ -170,11 +170,11 @@ class Suspicion:
     of: str = ""
     since: float = 0
 
-    def look(self, name: str, now: float, *, silent: bool) -> float:
-        """Take a look at a leader, begun at that time; return for how many seconds it has been silent here."""
+    def look(self, name: str, begun: float, ended: float, *, silent: bool) -> float:
+        """Take a look at a leader, as long as nothing came; return for how many seconds it has been silent here."""
         if not silent or name != self.of:
-            self.of, self.since = (name, now) if silent else ("", 0)
-        return now - self.since if silent else 0
+            self.of, self.since = (name, begun) if silent else ("", 0)
+        return ended - self.since if silent else 0
 
 
 def renewed(left: int, settings: Settings) -> bool:
@@ -209,6 +209,7 @@ class Observer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.etcd = Etcd(settings)
+        self.leader: Leader | None = None
         self.suspicion = Suspicion()
         # Beside Patroni's own keys, which it lists and does not expect others in.
         self.tree = f"{settings.tree.rstrip('/')}.fence/"
@@ -216,19 +217,25 @@ class Observer:
 
     def look(self) -> None:
         """Look once at who leads; raise EtcdError where it is not known who does."""
-        begun = time.monotonic()
-        found = leader(self.etcd.under(self.settings.tree), self.settings.tree)
+        # First, and also while etcd does not answer: a host may have led etcd, too, and took that with it.
+        known, silent_for = self.leader, self.silent_for()
+        self.leader = leader(self.etcd.under(self.settings.tree), self.settings.tree)
+        if self.leader is None or self.leader != known or silent_for < self.settings.after:
+            return
+        if not renewed(self.etcd.left(self.leader.lease), self.settings):
+            self.accuse(self.leader)
+
+    def silent_for(self) -> float:
+        """Return for how many seconds who led has been silent; 0 where that is this member, or all is paused."""
         others = self.settings.members.keys() - {self.settings.name}
-        if found is None or found.paused or found.name not in others:
+        if self.leader is None or self.leader.paused or self.leader.name not in others:
             self.suspicion = Suspicion()
-            return
-        address = self.settings.members[found.name]
+            return 0
+        address = self.settings.members[self.leader.name]
         ports = [self.settings.rest_port, self.settings.port]
+        begun = time.monotonic()
         silent = not any(self.pool.map(lambda port: connects(address, port), ports))
-        if self.suspicion.look(found.name, begun, silent=silent) < self.settings.after:
-            return
-        if not renewed(self.etcd.left(found.lease), self.settings):
-            self.accuse(found)
+        return self.suspicion.look(self.leader.name, begun, time.monotonic(), silent=silent)
 
     def accuse(self, found: Leader) -> None:
         """Say that it is dead, as seen from here; have it turned off where most say so."""
@@ -266,8 +273,6 @@ def main() -> None:
         try:
             observer.look()
         except EtcdError as error:
-            # Who does not know who leads has nothing to say.
-            observer.suspicion = Suspicion()
             print(f"etcd does not answer: {error}", flush=True)
         time.sleep(max(0.0, EVERY - (time.monotonic() - begun)))
 
