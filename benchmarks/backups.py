@@ -6,19 +6,15 @@ it up and restore it in turn, times inserts with and without archiving, and writ
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+from hosts import ROOT, Hosts
 from page import measured, write_part
 
-ROOT = Path(__file__).resolve().parents[1]
 INVENTORY = ROOT / ".build/bench-backups/inventory"
 HOSTS = {"bench-bookworm": 12, "bench-trixie": 13}
 SCALE = 68  # of pgbench: about 1 GiB
@@ -63,24 +59,20 @@ INSERT INTO events (at, actor, details) VALUES (now(), :a, repeat(md5(:a::text),
 class Host:
     """A throwaway host with a database server."""
 
-    def __init__(self, name: str) -> None:
-        self.container = f"auditdb-{name}"
+    def __init__(self, hosts: Hosts, name: str) -> None:
+        self.hosts = hosts
+        self.name = name
         self.version = int(self.sql("SELECT current_setting('server_version_num')::integer / 10000"))
         self.data = f"/var/lib/postgresql/{self.version}/main"
         self.bin = f"/usr/lib/postgresql/{self.version}/bin"
 
     def run(self, script: str, user: str = "postgres", **values: str) -> str:
         """Run a script on the host, which must succeed, and return what it printed."""
-        given = [word for name, value in values.items() for word in ("--env", f"{name}={value}")]
-        command = ["docker", "exec", "--user", user, *given, self.container, "bash", "-euo", "pipefail", "-c", script]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"{script}\n{done.stdout}{done.stderr}")
-        return done.stdout.strip()
+        return self.hosts.run(self.name, script, user, **values)
 
     def sql(self, statement: str, database: str = "postgres") -> str:
-        """Run a statement and return what it returns."""
-        return self.run(f'psql -XAtq -v ON_ERROR_STOP=1 -d {database} -c "$STATEMENT"', STATEMENT=statement)
+        """Run a statement as the superuser."""
+        return self.hosts.sql(self.name, statement, database)
 
     def timed(self, script: str) -> dict[str, float]:
         """Run a script, wait until its bytes are on disk, and return seconds and processor seconds."""
@@ -91,30 +83,6 @@ class Host:
     def bytes(self, path: str) -> int:
         """Return the size of all files there."""
         return int(self.run(f"du --summarize --bytes {path} | cut -f 1"))
-
-
-def ansible(playbook: str) -> None:
-    """Run a playbook on the hosts; stop with all it said when it fails."""
-    command = ["ansible-playbook", "-i", str(INVENTORY), playbook]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
-
-
-def make_hosts() -> None:
-    """Make the hosts from nothing, with backups of their own."""
-    if INVENTORY.exists():
-        ansible("molecule/shared/destroy.yml")
-        shutil.rmtree(INVENTORY)
-    forget = shutil.ignore_patterns("secrets.yml", ".state", "evidence")
-    shutil.copytree(ROOT / "inventories/single", INVENTORY, ignore=forget)
-    hosts = {name: {"ansible_host": f"auditdb-{name}", "throwaway_debian": release} for name, release in HOSTS.items()}
-    tree = {"database": {"hosts": hosts}, "throwaway": {"children": {"database": {}}}}
-    (INVENTORY / "hosts.yml").write_text(json.dumps({"all": {"children": tree}}))
-    for playbook in ("engine", "create"):
-        ansible(f"molecule/shared/{playbook}.yml")
-    ansible("playbooks/server.yml")
-    ansible("playbooks/backup.yml")
 
 
 def prepare(host: Host) -> None:
@@ -217,17 +185,20 @@ def inserts(host: Host) -> dict[str, list[float]]:
 
 def measure() -> dict[str, Any]:
     """Return all figures, by version."""
-    make_hosts()
-    found = {}
+    hosts, found = Hosts(INVENTORY, "single"), {}
+    servers = {name: {"ansible_host": f"auditdb-{name}", "throwaway_debian": debian} for name, debian in HOSTS.items()}
+    hosts.make({}, {"database": {"hosts": servers}, "throwaway": {"children": {"database": {}}}}, backups=True)
     try:
+        hosts.ansible("playbooks/server.yml")
+        hosts.ansible("playbooks/backup.yml")
         for name in HOSTS:
-            host = Host(name)
+            host = Host(hosts, name)
             prepare(host)
             rates = inserts(host)
             found[str(host.version)] = {"inserts": rates, "backups": backups(host), "bytes": host.bytes(host.data)}
     finally:
         if "--keep" not in sys.argv:
-            ansible("molecule/shared/destroy.yml")
+            hosts.remove()
     return found
 
 

@@ -38,12 +38,12 @@ class Hosts:
         if done.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
-    def make(self, values: dict[str, Any], children: dict[str, Any]) -> None:
-        """Make them from nothing."""
+    def make(self, values: dict[str, Any], children: dict[str, Any], *, backups: bool = False) -> None:
+        """Make them from nothing, without backups of their own where nobody measures them."""
         if self.inventory.exists():
             self.remove()
             shutil.rmtree(self.inventory)
-        forget = shutil.ignore_patterns("secrets.yml", ".state", "evidence", "backup*")
+        forget = shutil.ignore_patterns("secrets.yml", ".state", "evidence", *([] if backups else ["backup*"]))
         shutil.copytree(self.shipped, self.inventory, ignore=forget)
         tree = {"all": {"vars": values, "children": children}}
         (self.inventory / "hosts.yml").write_text(json.dumps(tree))
@@ -55,27 +55,16 @@ class Hosts:
     def run(self, host: str, script: str, user: str = "postgres", **values: str) -> str:
         """Run a script on a host, which must succeed, and return what it printed."""
         given = [word for name, value in values.items() for word in ("--env", f"{name}={value}")]
-        command = [
-            "docker",
-            "exec",
-            "--user",
-            user,
-            *given,
-            f"auditdb-{host}",
-            "bash",
-            "-euo",
-            "pipefail",
-            "-c",
-            script,
-        ]
+        shell = ["bash", "-euo", "pipefail", "-c", script]
+        command = ["docker", "exec", "--user", user, *given, f"auditdb-{host}", *shell]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{script}\n{done.stdout}{done.stderr}")
         return done.stdout.strip()
 
-    def sql(self, host: str, statement: str) -> str:
+    def sql(self, host: str, statement: str, database: str = "postgres") -> str:
         """Run a statement as the superuser."""
-        return self.run(host, 'psql -XAtq -v ON_ERROR_STOP=1 -c "$STATEMENT"', STATEMENT=statement)
+        return self.run(host, f'psql -XAtq -v ON_ERROR_STOP=1 -d {database} -c "$STATEMENT"', STATEMENT=statement)
 
     def fill(self, host: str, tables: list[str], rows: int) -> None:
         """Make the account of the clients, and what they read."""
