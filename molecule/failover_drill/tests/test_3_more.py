@@ -20,8 +20,8 @@ from throwaway import ROOT, keep_figure, wait_until
 pytestmark = pytest.mark.long
 
 ETCD = "/var/lib/etcd/auditdb"
-FILL = "SELECT count(pg_logical_emit_message(false, 'fill', repeat('x', 100000))) FROM generate_series(1, 2000)"
-"""Writes 200 MB of WAL."""
+FILL = "SELECT count(pg_logical_emit_message(false, 'fill', repeat('x', 100000))) FROM generate_series(1, {})"
+"""Writes so many times 100 kB of WAL."""
 
 
 def keep(fault, outcome) -> None:
@@ -77,7 +77,7 @@ def test_a_slot_that_nobody_uses_keeps_no_more_wal_than_it_may(cluster):
     with cluster.changed(wrong, right):
         wait_until(lambda: leader.sql("SHOW max_slot_wal_keep_size") == "64MB", "it is not read", 30)
         leader.sql("SELECT pg_create_physical_replication_slot('abandoned', true)")
-        for statement in (FILL, "SELECT pg_switch_wal()", "CHECKPOINT"):
+        for statement in (FILL.format(2000), "SELECT pg_switch_wal()", "CHECKPOINT"):
             leader.sql(statement)
         states = "SELECT string_agg(wal_status, ' ' ORDER BY wal_status) FROM pg_replication_slots"
         wait_until(
@@ -134,12 +134,13 @@ def test_all_data_of_etcd_are_lost(cluster, clients, playbook):
 
 @pytest.fixture
 def small_disk(cluster):
-    """Have a standby's WAL on a disk of 512 MB; return it."""
+    """Have a standby's WAL on a disk with room for 128 MB more; return it."""
     cluster.whole()
     host, wal = cluster.standbys[0], f"{DATA}/pg_wal"
     owned = f"chown postgres: {wal}; chmod 700 {wal}; systemctl start {UNIT}"
-    mount = f"mount -t tmpfs -o size=512m tmpfs {wal}; cp -a {wal}.large/. {wal}/; {owned}"
-    host.run("sh", "-ec", f"systemctl stop {UNIT}; cp -a {wal} {wal}.large; {mount}")
+    size = f"$(($(du -sm {wal} | cut -f 1) + 128))m"
+    mount = f"mount -t tmpfs -o size=$size tmpfs {wal}; cp -a {wal}.large/. {wal}/; {owned}"
+    host.run("sh", "-ec", f"systemctl stop {UNIT}; size={size}; cp -a {wal} {wal}.large; {mount}")
     yield host
     back = f"cp -a {wal}/. {wal}.large/; umount {wal}; rm -r {wal}; mv {wal}.large {wal}; {owned}"
     host.run("sh", "-ec", f"systemctl stop {UNIT}; rm -f {wal}/filler {wal}.large/0*; {back}")
@@ -154,7 +155,7 @@ def test_the_disk_of_wal_is_full(cluster, clients, small_disk):
     cluster.wait(lambda: cluster.leader_name() == small_disk.name, "it does not lead")
     with clients.meanwhile("disk of WAL full") as outcome:
         assert cluster.call(small_disk, "dd", "if=/dev/zero", f"of={DATA}/pg_wal/filler", "bs=1M")[0] != 0
-        assert cluster.call(small_disk, "psql", "-XAtqc", FILL, user="postgres")[0] != 0, "there was room"
+        assert cluster.call(small_disk, "psql", "-XAtqc", FILL.format(20000), user="postgres")[0] != 0, "there was room"
         cluster.replaced(small_disk)
         small_disk.run("rm", f"{DATA}/pg_wal/filler")
     keep("disk of WAL full", outcome)
