@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 
 import psycopg2
 import pytest
+from drills import commands
 from election import writing
 from members import STATE
 from steering import READS, WRITES, ended, figure, wait
@@ -66,6 +69,33 @@ def test_a_switchover_through_the_pool_beside_it(cluster, balancer):
     cluster.whole()
     present = {int(each) for each in cluster.leader.sql("SELECT number FROM election").split()}
     assert len(writer.acknowledged) >= 40 and set(writer.acknowledged) <= present, "acknowledged rows are lost"
+
+
+def test_no_session_waits_for_a_server_that_is_gone(cluster, balancer):
+    """What is begun before another leads, and is refused, finds it at its first retry."""
+    took, address = [], balancer.address
+
+    def session() -> None:
+        begun = time.monotonic()
+        try:
+            with socket.create_connection((address, WRITES), timeout=12) as begins:
+                begins.sendall(bytes([0, 0, 0, 8, 4, 210, 22, 47]))  # wishes for TLS
+                begins.recv(1)
+        except OSError:
+            pass
+        took.append(time.monotonic() - begun)
+
+    for _ in range(3):
+        cluster.whole()
+        cluster.leader.run(*commands("postgres_crash"))
+        sessions = [threading.Thread(target=session) for _ in range(100)]
+        for each in sessions:
+            each.start()
+            time.sleep(0.05)
+        for each in sessions:
+            each.join()
+    figure("postgres killed: until a new session was answered or refused, s at most", max(took))
+    assert max(took) < 5
 
 
 def test_a_standby_that_lags_is_not_read_from_until_it_has_caught_up(cluster, balancer):
