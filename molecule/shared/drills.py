@@ -120,7 +120,7 @@ def drill(playbook, cluster) -> Callable[..., Drilled]:
         cluster.whole()
         before = reports()
         given = {"failover_drill_cluster": "main", "failover_drill_faults": list(faults), **values}
-        done = playbook(PLAY, "-e", json.dumps(given), ANSIBLE_CALLBACK_RESULT_FORMAT="yaml", ANSIBLE_NOCOLOR="1")
+        done = playbook(PLAY, "-e", json.dumps(given), ANSIBLE_CALLBACK_RESULT_FORMAT="yaml")
         evidence = {each["fault"]: each for each in (json.loads(file.read_text()) for file in reports() - before)}
         for name, each in evidence.items():
             keep_figure(FIGURES, name, {key: value for key, value in each.items() if key.endswith(("_ms", "_errors"))})

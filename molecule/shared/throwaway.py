@@ -209,7 +209,8 @@ def playbook(scenario: Path) -> Iterator[Callable[..., Run]]:
     ) -> Run:
         done = subprocess.run(
             ["ansible-playbook", "-i", str(inventory), str(name), *arguments],
-            env={**os.environ, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true", **environment},
+            # molecule wants colours, which stand within what is looked for.
+            env={**os.environ, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true", "ANSIBLE_FORCE_COLOR": "false", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
