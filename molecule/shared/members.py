@@ -110,6 +110,12 @@ class Cluster:
         """Wait until all members take part again."""
         self.wait(lambda: self.streaming() == len(self.hosts) - 1, "the standbys do not stream", seconds)
 
+    def synchronous(self) -> None:
+        """Wait until commits wait for any of all standbys. Patroni says so some seconds after they stream."""
+        self.whole()
+        counted = ("leader", "quorum_standby", "sync_standby")
+        self.wait(lambda: all(each["role"] in counted for each in self.listed()), "commits do not wait for all")
+
     def replaced(self, before: Host) -> None:
         """Wait until another than who led says that it leads; who led does not answer."""
         others = [host for host in self.hosts.values() if host.name != before.name]

@@ -117,14 +117,14 @@ def test_the_only_standby_that_commits_wait_for_stays(cluster, timed):
 
 def test_another_host_takes_the_place_of_a_member_of_etcd(cluster, timed, declared, spare):
     """It has data from when it was a member, and follows with them."""
-    cluster.whole()
+    cluster.synchronous()
     goes, stays = cluster.standbys[0].name, [name for name in ALL if name != cluster.standbys[0].name]
     if goes != "oper3":
         moved = "patroni_switchover=main patroni_switchover_candidate=" + stays[0]
         if cluster.leader_name() == "oper3":
             assert timed("switchover", "-e", moved).code == 0
         goes, stays = "oper3", ALL[:2]
-        cluster.whole()
+        cluster.synchronous()
     before = processes(cluster, *stays)
     run = timed("remove_node", "-e", f"patroni_remove={goes}")
     assert run.code == 0, run.output
