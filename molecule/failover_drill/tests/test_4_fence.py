@@ -98,15 +98,14 @@ def test_a_fence_that_fails_leaves_it_to_the_ttl(cluster, clients, power):
     assert outcome.outage > 15
 
 
-def test_one_member_that_does_not_reach_the_leader_has_nobody_turned_off(cluster, programs, power):
+def test_a_leader_that_one_member_does_not_reach_goes_on(cluster, programs, power):
     leader, (standby, _other) = cluster.leader, cluster.standbys
     cut = f"type filter hook output priority -10; ip daddr {leader.address} drop;"
     standby.run("nft", f"table inet only_here {{\nchain output {{ {cut} }}\n}}")
     try:
+        assert cluster.call(standby, "timeout", "3", "bash", "-c", f": < /dev/tcp/{leader.address}/8008")[0] == 124
         time.sleep(20)
-        said = standby.run("journalctl", "-u", "auditdb-fence-17-main", "--since=-20s", "-o", "cat")
     finally:
         standby.run("nft", "delete", "table", "inet", "only_here")
     assert power.asked == [] and cluster.leader.name == leader.name
-    assert "as seen from" in said and "not from most members" in said
     cluster.whole()

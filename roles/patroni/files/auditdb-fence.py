@@ -20,7 +20,7 @@ import ssl
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,9 @@ class Etcd:
     def __post_init__(self) -> None:
         self.context = ssl.create_default_context(cafile=self.settings.ca)
         self.context.load_cert_chain(self.settings.certificate, self.settings.key)
-        self.hosts = list(self.settings.etcd)
+        # Its own host's first, if it is one: others may be gone with the leader.
+        own = self.settings.members[self.settings.name]
+        self.hosts = sorted(self.settings.etcd, key=lambda each: each.rsplit(":", 1)[0] != own)
 
     def ask(self, path: str, **body: Any) -> dict[str, Any]:
         """Return what etcd answers; raise EtcdError where none of its members does."""
@@ -213,7 +215,8 @@ class Observer:
         self.suspicion = Suspicion()
         # Beside Patroni's own keys, which it lists and does not expect others in.
         self.tree = f"{settings.tree.rstrip('/')}.fence/"
-        self.pool = ThreadPoolExecutor(2)
+        # More than are needed: one that asks for a name may wait long for a name server.
+        self.pool = ThreadPoolExecutor(24)
 
     def look(self) -> None:
         """Look once at who leads; raise EtcdError where it is not known who does."""
@@ -232,9 +235,9 @@ class Observer:
             self.suspicion = Suspicion()
             return 0
         address = self.settings.members[self.leader.name]
-        ports = [self.settings.rest_port, self.settings.port]
         begun = time.monotonic()
-        silent = not any(self.pool.map(lambda port: connects(address, port), ports))
+        asked = [self.pool.submit(connects, address, port) for port in (self.settings.rest_port, self.settings.port)]
+        silent = not any(each.result() for each in wait(asked, timeout=EVERY + 0.2).done)
         return self.suspicion.look(self.leader.name, begun, time.monotonic(), silent=silent)
 
     def accuse(self, found: Leader) -> None:
