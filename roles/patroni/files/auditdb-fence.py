@@ -253,15 +253,22 @@ class Observer:
         if not self.etcd.create(f"{self.tree}lock", self.settings.name, lock):
             self.etcd.revoke(lock)
             return
+        if not self.leads_still(found):
+            self.etcd.revoke(lock)  # another member had the lock, and it is done
+            return
         print(f"{found.name} is silent, as seen from {', '.join(sorted(by))}", flush=True)
         if turned_off(self.settings, found.name):
             self.end(found)
             self.etcd.revoke(lock)
 
+    def leads_still(self, found: Leader) -> bool:
+        """Return whether it is this one that leads, by the same lease."""
+        now = leader(self.etcd.under(self.settings.tree), self.settings.tree)
+        return now is not None and (now.name, now.lease) == (found.name, found.lease)
+
     def end(self, fenced: Leader) -> None:
         """End the term of a leader that is off; where another leads meanwhile, its own goes on."""
-        now = leader(self.etcd.under(self.settings.tree), self.settings.tree)
-        if now is not None and (now.name, now.lease) == (fenced.name, fenced.lease):
+        if self.leads_still(fenced):
             self.etcd.revoke(fenced.lease)
             print(f"{fenced.name} is off, and leads no more", flush=True)
 
